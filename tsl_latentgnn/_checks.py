@@ -1,0 +1,106 @@
+"""Checks at the door: each names the argument, what came and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
+    """Return ``value`` if it is an integer in ``[minimum, maximum]``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"'{name}' must be an int (got {value!r} of type {type(value).__name__}).")
+    _check_bounds(name, value, minimum, maximum, "an int")
+    return int(value)
+
+
+def check_float(
+    name: str,
+    value: Any,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    *,
+    exclusive_minimum: bool = False,
+) -> float:
+    """Return ``value`` if it is a finite number in ``[minimum, maximum]``."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"'{name}' must be a number (got {value!r} of type {type(value).__name__}).")
+    if not math.isfinite(value):
+        raise ValueError(f"'{name}' must be finite (got {value!r}).")
+    if exclusive_minimum and minimum is not None and value <= minimum:
+        raise ValueError(f"'{name}' must be > {minimum} (got {value!r}).")
+    _check_bounds(name, value, minimum, maximum, "a number")
+    return float(value)
+
+
+def _check_bounds(name: str, value: Any, minimum: Any, maximum: Any, what: str) -> None:
+    if minimum is not None and value < minimum:
+        raise ValueError(f"'{name}' must be {what} >= {minimum} (got {value!r}).")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"'{name}' must be {what} <= {maximum} (got {value!r}).")
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return ``value`` if it is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"'{name}' must be a bool (got {value!r} of type {type(value).__name__}).")
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
+    """Return ``value`` if it is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"'{name}' must be one of {list(choices)} (got {value!r}).")
+    return value
+
+
+def check_float_tensor(name: str, value: Any, shape: str, sizes: tuple[int | None, ...]) -> Tensor:
+    """Return ``value`` if it is a floating point tensor of the given sizes.
+
+    Args:
+        name: Name of the argument, for the message.
+        value: What came.
+        shape: The expected shape in words, such as ``"[B, T, N, F]"``.
+        sizes: The expected size of each dimension; ``None`` accepts any size of at least one.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"'{name}' must be a torch.Tensor {shape} (got {type(value).__name__}).")
+    if not value.is_floating_point():
+        raise TypeError(f"'{name}' must be a floating point tensor (got {value.dtype}).")
+    check_shape(name, value, shape, sizes)
+    return value
+
+
+def check_shape(name: str, value: Tensor, shape: str, sizes: tuple[int | None, ...]) -> None:
+    """Raise unless ``value`` has the given sizes; ``None`` accepts any size of at least one."""
+    if value.dim() != len(sizes):
+        raise ValueError(
+            f"'{name}' must have {len(sizes)} dimensions {shape} (got shape {list(value.shape)})."
+        )
+    for dim, (size, expected) in enumerate(zip(value.shape, sizes, strict=True)):
+        if expected is None and size == 0:
+            raise ValueError(
+                f"'{name}' {shape} must not be empty (got shape {list(value.shape)}, "
+                f"dimension {dim} is 0)."
+            )
+        if expected is not None and size != expected:
+            raise ValueError(
+                f"'{name}' {shape} must have size {expected} in dimension {dim} "
+                f"(got shape {list(value.shape)})."
+            )
+
+
+def check_finite(name: str, value: Tensor, hint: str = "") -> None:
+    """Raise if ``value`` holds a NaN or an Inf; skipped where values are not at hand (compile, export, vmap)."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
+        return
+    if not bool(torch.isfinite(value).all()):
+        count = int((~torch.isfinite(value)).sum())
+        raise ValueError(
+            f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
+        )
