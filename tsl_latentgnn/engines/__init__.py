@@ -1,0 +1,5 @@
+"""Training engines for tsl."""
+
+from .predictor import LatentGNNPredictor
+
+__all__ = ["LatentGNNPredictor"]

@@ -1,0 +1,225 @@
+"""tsl's Predictor with teacher forcing and the loss of a Gaussian head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+
+from .._checks import check_choice, check_float, check_int
+from .._compat import mend_tsl
+
+mend_tsl()
+
+from tsl.data import Data  # noqa: E402
+from tsl.engines import Predictor  # noqa: E402
+
+
+class LatentGNNPredictor(Predictor):
+    r"""A :class:`tsl.engines.Predictor` for :class:`~tsl_latentgnn.models.LatentGNNModel`.
+
+    It adds to tsl's Predictor:
+
+    - **Teacher forcing** from the batch's own target, in the scale that the model works in, during training only.
+      After :math:`s` optimizer steps a decoding step is fed the target with probability :math:`\epsilon_s`, by one of
+      the schedules of `"Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks"
+      <https://arxiv.org/abs/1506.03099>`_ (Bengio et al., NeurIPS 2015), with :math:`\epsilon` the
+      ``teacher_forcing_ratio`` and :math:`S` the ``teacher_forcing_steps``:
+
+      .. math::
+          \text{linear: } \epsilon \max(0, 1 - s / S), \qquad
+          \text{exponential: } \epsilon \, e^{-s / S}, \qquad
+          \text{sigmoid: } \epsilon \, \frac{S}{S + e^{s / S}}.
+
+    - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
+      log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
+    - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
+      ``[b horizon n f q]`` in the original range.
+
+    Args:
+        *args: Positional arguments of :class:`tsl.engines.Predictor`.
+        teacher_forcing_ratio (float): Probability :math:`\epsilon` at the start of the training. (default: ``0.0``)
+        teacher_forcing_decay (str, optional): ``"linear"``, ``"exponential"``, ``"sigmoid"``, or ``None`` for a
+            constant ratio. (default: ``None``)
+        teacher_forcing_steps (int): Time constant :math:`S` of the decay, in optimizer steps. (default: ``1000``)
+        quantiles (sequence): Levels in :math:`(0, 1)` of the quantiles at prediction.
+            (default: ``(0.05, 0.5, 0.95)``)
+        **kwargs: Keyword arguments of :class:`tsl.engines.Predictor`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or the model cannot do what is asked for.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        teacher_forcing_ratio: float = 0.0,
+        teacher_forcing_decay: str | None = None,
+        teacher_forcing_steps: int = 1000,
+        quantiles: Sequence[float] = (0.05, 0.5, 0.95),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.teacher_forcing_ratio = check_float(
+            "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
+        )
+        self.teacher_forcing_decay = check_choice(
+            "teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS)
+        )
+        self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
+        if not len(quantiles) > 0 or not all(0.0 < level < 1.0 for level in quantiles):
+            raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
+        self.quantiles = tuple(quantiles)
+
+    @property
+    def current_teacher_forcing_ratio(self) -> float:
+        """Probability of teacher forcing at the current optimizer step."""
+        if self.teacher_forcing_decay is None:
+            return self.teacher_forcing_ratio
+        decay = _DECAYS[self.teacher_forcing_decay](self.global_step, self.teacher_forcing_steps)
+        return self.teacher_forcing_ratio * decay
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the model has a Gaussian head."""
+        return getattr(self.model, "head", None) == "gaussian"
+
+    def predict_batch(
+        self,
+        batch: Data,
+        preprocess: bool = False,
+        postprocess: bool = True,
+        return_target: bool = False,
+        **forward_kwargs: Any,
+    ) -> Any:
+        """As in tsl's Predictor, with teacher forcing while the module is in training mode."""
+        return super().predict_batch(
+            batch,
+            preprocess=preprocess,
+            postprocess=postprocess,
+            return_target=return_target,
+            **self._teacher_forcing(batch),
+            **forward_kwargs,
+        )
+
+    def predict_distribution(self, batch: Data, postprocess: bool = True) -> Normal:
+        """Forecast distribution of a batch, over ``[b horizon n f]``.
+
+        Args:
+            batch (Data): The batch.
+            postprocess (bool): If ``True``, in the original range; otherwise in the scale of the model.
+                (default: ``True``)
+
+        Raises:
+            ValueError: If the model has no Gaussian head.
+        """
+        if not self.is_gaussian:
+            raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
+        inputs, _, _, transform = self._unpack_batch(batch)
+        inputs = self._filter_forward_kwargs({**inputs, **self._teacher_forcing(batch)})
+        normal = self.model.forecast(**inputs).distribution
+        scaler = transform.get("y") if postprocess else None
+        if scaler is None:
+            return normal
+        # A scaler is affine, so a standard deviation goes back without its bias.
+        origin = scaler.inverse_transform(torch.zeros_like(normal.scale))
+        scale = scaler.inverse_transform(normal.scale) - origin
+        return Normal(scaler.inverse_transform(normal.loc), scale)
+
+    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Compute and log the training loss and metrics."""
+        if self.teacher_forcing_ratio > 0:
+            ratio = self.current_teacher_forcing_ratio
+            self.log("teacher_forcing_ratio", ratio, batch_size=batch.batch_size)
+        if self.is_gaussian:
+            return self._likelihood_step(batch, "train", scaled=self.scale_target)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Compute and log the validation loss and metrics."""
+        if self.is_gaussian:
+            return self._likelihood_step(batch, "val", scaled=self.scale_target)
+        return super().validation_step(batch, batch_idx)
+
+    def test_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Compute and log the test loss and metrics, in the original range."""
+        if self.is_gaussian:
+            return self._likelihood_step(batch, "test", scaled=False)
+        return super().test_step(batch, batch_idx)
+
+    def predict_step(self, batch: Data, batch_idx: int, dataloader_idx: int | None = None) -> dict:
+        """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian head, ``quantiles`` too."""
+        if not self.is_gaussian:
+            return super().predict_step(batch, batch_idx, dataloader_idx)
+        _, targets, mask, _ = self._unpack_batch(batch)
+        normal = self.predict_distribution(batch)
+        output = dict(**targets, y_hat=normal.loc)
+        levels = normal.loc.new_tensor(self.quantiles)
+        output["quantiles"] = Normal(normal.loc.unsqueeze(-1), normal.scale.unsqueeze(-1)).icdf(
+            levels
+        )
+        if mask is not None:
+            output["mask"] = mask
+        return output
+
+    def _teacher_forcing(self, batch: Data) -> dict[str, Any]:
+        """Arguments of the model's forward for teacher forcing, while training."""
+        if not self.training or self.teacher_forcing_ratio == 0:
+            return {}
+        signature = self._model_fwd_signature["signature"]
+        if not {"targets", "teacher_forcing_ratio"} <= set(signature):
+            raise ValueError(
+                "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
+                f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
+            )
+        _, targets, mask, transform = self._unpack_batch(batch)
+        y = targets["y"]
+        if transform.get("y") is not None:
+            y = transform["y"].transform(y)
+        if mask is not None:
+            y = y.masked_fill(~mask.bool(), math.nan)
+        return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
+
+    def _likelihood_step(self, batch: Data, split: str, scaled: bool) -> Tensor:
+        """Negative log-likelihood of the observed target, in the scale of the model or the original range."""
+        _, _, mask, transform = self._unpack_batch(batch)
+        y = y_loss = batch.y
+        normal = self.predict_distribution(batch, postprocess=not scaled)
+        y_hat = normal.mean.detach()
+        scaler = transform.get("y")
+        if scaled and scaler is not None:
+            y_loss = scaler.transform(y)
+            y_hat = scaler.inverse_transform(y_hat)
+        loss = masked_nll(normal, y_loss, mask)
+        metrics = getattr(self, f"{split}_metrics")
+        metrics.update(y_hat, y, mask)
+        self.log_metrics(metrics, batch_size=batch.batch_size)
+        self.log_loss(split, loss, batch_size=batch.batch_size)
+        return loss
+
+
+def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean negative log-likelihood of the readings of ``y`` that ``mask`` marks as there; 0 if none is."""
+    if mask is None:
+        return -normal.log_prob(y).mean()
+    mask = mask.bool()
+    # A missing target may be NaN: it is replaced before the likelihood, so that no gradient sees it.
+    log_prob = normal.log_prob(torch.where(mask, y, normal.loc.detach()))
+    return -(log_prob * mask).sum() / mask.sum().clamp_min(1)
+
+
+def _sigmoid_decay(step: int, steps: int) -> float:
+    # S / (S + exp(s / S)), written so that it does not overflow late in a long training.
+    return 1.0 / (1.0 + math.exp(min(step / steps - math.log(steps), 700.0)))
+
+
+_DECAYS = {
+    "linear": lambda step, steps: max(0.0, 1.0 - step / steps),
+    "exponential": lambda step, steps: math.exp(-step / steps),
+    "sigmoid": _sigmoid_decay,
+}

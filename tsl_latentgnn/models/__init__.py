@@ -1,0 +1,28 @@
+"""The two faces of the forecaster.
+
+:class:`Seq2SeqLatentGNN` needs torch and torch_geometric only; :class:`LatentGNNModel` is a tsl model and
+imports tsl when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .seq2seq_latent_gnn import Seq2SeqLatentGNN
+
+if TYPE_CHECKING:
+    from .latent_gnn_model import LatentGNNModel
+
+__all__ = ["LatentGNNModel", "Seq2SeqLatentGNN"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "LatentGNNModel":
+        from .latent_gnn_model import LatentGNNModel
+
+        return LatentGNNModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

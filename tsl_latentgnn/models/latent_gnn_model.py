@@ -1,0 +1,257 @@
+"""The latent-graph forecaster as a tsl model."""
+
+# tsl turns the annotations of the constructor into argparse types: they must be objects that can be
+# called, neither strings nor unions written with a bar.
+# ruff: noqa: UP045
+
+from typing import Optional
+
+from torch import Tensor
+from torch.distributions import Normal
+
+from .._checks import check_float_tensor
+from .._compat import allow_in_checkpoints, mend_tsl
+from ..nn import Forecast, LatentForecaster, LatentGraph
+
+mend_tsl()
+
+from tsl.nn.models import BaseModel  # noqa: E402
+
+
+class LatentGNNModel(BaseModel):
+    r"""Forecast every node and channel from a window of readings, over a graph that is learned.
+
+    A drop-in :class:`tsl.nn.models.BaseModel`: change the model class of a tsl experiment and nothing else. A given
+    connectivity is not used. The network is :class:`~tsl_latentgnn.nn.LatentForecaster`, which documents the
+    computation; by default it is that of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
+
+    .. code-block:: python
+
+        model = LatentGNNModel(input_size=1, output_size=1, horizon=12, n_nodes=207, exog_size=2)
+        y_hat = model(x, u)  # [b 12 n 1] from x [b t n 1] and u [b t 2]
+
+    Args:
+        input_size (int): Number of channels of each reading; the first ``output_size`` are the forecast ones.
+        output_size (int): Number of forecast channels, at most ``input_size``.
+        horizon (int): Number of steps to forecast.
+        n_nodes (int): Number of nodes.
+        exog_size (int): Number of covariates ``u`` in the window. (default: ``0``)
+        future_exog_size (int): Number of covariates ``u_future`` known for the steps to forecast, such as the time
+            of day. (default: ``0``)
+        hidden_size (int): Size of all hidden states. (default: ``64``)
+        k_neighbors (int, optional): Number of sources of each target, the self edge included; ``None`` is dense
+            attention. (default: ``4``)
+        temperature (float): Temperature of the attention between nodes. (default: ``1.0``)
+        add_self_loops (bool): Whether the self edge is always one of the :math:`k`. (default: ``True``)
+        heads (int): Number of attention heads between nodes; must divide ``hidden_size``. (default: ``1``)
+        static (str or int, optional): Static correlation between nodes: ``"full"``, a rank, or ``None``.
+            (default: ``"full"``)
+        dynamic (bool): If ``False``, the scores are the static correlation alone: one graph for every input.
+            (default: ``True``)
+        graph_at (str): Where messages pass: ``"input"``, at every time step before the recurrence, or ``"state"``,
+            once per window on the final recurrent state. (default: ``"input"``)
+        latent_layers (int): Number of latent-graph layers. (default: ``2``)
+        lstm_layers (int): Number of LSTM layers. (default: ``2``)
+        norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
+            (default: ``None``)
+        dropout (float): Dropout probability. (default: ``0.0``)
+        modes (tuple, optional): Time and node frequencies that the spectral encoder keeps; ``None`` leaves it out.
+            (default: ``(8, 8)``)
+        node_emb_size (int): Size of a learned embedding of each node, seen by the encoder and the decoder; 0 is
+            none. (default: ``0``)
+        decoder (str): ``"attention"`` decodes step by step with attention over the window, ``"direct"`` reads all
+            steps at once. (default: ``"attention"``)
+        residual (bool): If ``True``, the forecast is decoded as a difference to the last reading.
+            (default: ``False``)
+        conv_smoothing (bool): Whether the learned smoother is applied. (default: ``True``)
+        gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
+        head (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value, see
+            :meth:`distribution`; train it with :class:`~tsl_latentgnn.engines.LatentGNNPredictor`. (default: ``None``)
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Shapes:
+        - **input:** ``x`` ``[b t n input_size]``; ``u`` ``[b t exog_size]`` or ``[b t n exog_size]``; ``mask``
+          ``[b t n input_size]`` or ``[b t n 1]``; ``u_future`` ``[b horizon future_exog_size]`` or
+          ``[b horizon n future_exog_size]``
+        - **output:** ``[b horizon n output_size]``
+    """
+
+    return_type = Tensor
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        horizon: int,
+        n_nodes: int,
+        exog_size: int = 0,
+        future_exog_size: int = 0,
+        hidden_size: int = 64,
+        k_neighbors: Optional[int] = 4,
+        temperature: float = 1.0,
+        add_self_loops: bool = True,
+        heads: int = 1,
+        static: str | int | None = "full",
+        dynamic: bool = True,
+        graph_at: str = "input",
+        latent_layers: int = 2,
+        lstm_layers: int = 2,
+        norm: Optional[str] = None,
+        dropout: float = 0.0,
+        modes: tuple[int, int] | None = (8, 8),
+        node_emb_size: int = 0,
+        decoder: str = "attention",
+        residual: bool = False,
+        conv_smoothing: bool = True,
+        gaussian_smoothing: bool = True,
+        head: Optional[str] = None,
+    ) -> None:
+        super().__init__()
+        self.network = LatentForecaster(
+            input_size,
+            output_size,
+            horizon,
+            n_nodes,
+            exog_size=exog_size,
+            future_exog_size=future_exog_size,
+            hidden_size=hidden_size,
+            k_neighbors=k_neighbors,
+            temperature=temperature,
+            add_self_loops=add_self_loops,
+            heads=heads,
+            static=static,
+            dynamic=dynamic,
+            graph_at=graph_at,
+            latent_layers=latent_layers,
+            lstm_layers=lstm_layers,
+            norm=norm,
+            dropout=dropout,
+            modes=modes,
+            node_emb_size=node_emb_size,
+            decoder=decoder,
+            residual=residual,
+            conv_smoothing=conv_smoothing,
+            gaussian_smoothing=gaussian_smoothing,
+            head=head,
+        )
+
+    @classmethod
+    def model_excluded_args(cls) -> set[str]:
+        """Arguments without a command line form: the data's own, and those that take more than one type."""
+        own = {"self", "exog_size", "future_exog_size", "static", "modes"}
+        return super().model_excluded_args() | own
+
+    @property
+    def head(self) -> Optional[str]:
+        """The probabilistic head: ``"gaussian"`` or ``None``."""
+        return self.network.head
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        self.network.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        u: Optional[Tensor] = None,
+        mask: Optional[Tensor] = None,
+        u_future: Optional[Tensor] = None,
+        targets: Optional[Tensor] = None,
+        teacher_forcing_ratio: float = 0.0,
+    ) -> Tensor:
+        """Forecast the steps after a window.
+
+        Args:
+            x (torch.Tensor): Readings ``[b t n input_size]``.
+            u (torch.Tensor, optional): Covariates of the window ``[b t exog_size]`` or ``[b t n exog_size]``.
+                (default: ``None``)
+            mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape
+                ``[b t n input_size]``, or ``[b t n 1]`` for all channels at once. The value of a missing reading,
+                NaN and Inf included, has no influence on anything, and a node without any reading at a time step
+                sends nothing to the others there. (default: ``None``)
+            u_future (torch.Tensor, optional): Known covariates of the future steps ``[b horizon future_exog_size]`` or
+                ``[b horizon n future_exog_size]``. (default: ``None``)
+            targets (torch.Tensor, optional): True future ``[b horizon n output_size]`` in the scale of ``x`` for
+                teacher forcing; NaN where it is not known. (default: ``None``)
+            teacher_forcing_ratio (float): Probability that a decoding step is fed the target of the step before, with
+                ``decoder="attention"``. (default: ``0.0``)
+
+        Returns:
+            torch.Tensor: Forecast ``[b horizon n output_size]``.
+
+        Raises:
+            TypeError: If an input is not a floating point tensor.
+            ValueError: If a shape does not fit, a reading that is not masked is NaN or Inf (in eager mode), or
+                teacher forcing is asked for without targets or with ``decoder="direct"``.
+        """
+        return self.forecast(x, u, mask, u_future, targets, teacher_forcing_ratio).mean
+
+    def forecast(
+        self,
+        x: Tensor,
+        u: Optional[Tensor] = None,
+        mask: Optional[Tensor] = None,
+        u_future: Optional[Tensor] = None,
+        targets: Optional[Tensor] = None,
+        teacher_forcing_ratio: float = 0.0,
+    ) -> Forecast:
+        """As :meth:`forward`, but returns mean, scale and graphs as a :class:`~tsl_latentgnn.nn.Forecast`."""
+        sizes = (None, None, self.network.num_nodes, self.network.input_size)
+        check_float_tensor("x", x, "[b t n input_size]", sizes)
+        if mask is not None:
+            if not isinstance(mask, Tensor):
+                raise TypeError(f"'mask' must be a torch.Tensor (got {type(mask).__name__}).")
+            if mask.shape == (*x.shape[:-1], 1):
+                mask = mask.expand_as(x)
+            mask = mask.bool()
+        return self.network(
+            x,
+            exog=_per_node("u", u, x.size(2)),
+            mask=mask,
+            future_exog=_per_node("u_future", u_future, x.size(2)),
+            targets=targets,
+            teacher_forcing_ratio=teacher_forcing_ratio,
+        )
+
+    def distribution(
+        self,
+        x: Tensor,
+        u: Optional[Tensor] = None,
+        mask: Optional[Tensor] = None,
+        u_future: Optional[Tensor] = None,
+    ) -> Normal:
+        """Forecast distribution over ``[b horizon n output_size]``; quantiles are ``distribution.icdf(level)``.
+
+        Raises:
+            ValueError: If the model was made without ``head="gaussian"``.
+        """
+        return self.forecast(x, u, mask, u_future).distribution
+
+    def latent_graph(
+        self,
+        x: Tensor,
+        u: Optional[Tensor] = None,
+        mask: Optional[Tensor] = None,
+        u_future: Optional[Tensor] = None,
+    ) -> LatentGraph:
+        """Graphs of the last latent layer, of batch shape ``[b t]`` (``graph_at="input"``, one per time step) or
+        ``[b]`` (``graph_at="state"``, one per window).
+        """
+        return self.forecast(x, u, mask, u_future).graph
+
+
+def _per_node(name: str, u: Optional[Tensor], n_nodes: int) -> Optional[Tensor]:
+    """Covariates ``[b t f]`` of all nodes as ``[b t n f]``."""
+    if u is None:
+        return None
+    if not isinstance(u, Tensor):
+        raise TypeError(f"'{name}' must be a torch.Tensor (got {type(u).__name__}).")
+    if u.dim() == 3:
+        return u.unsqueeze(2).expand(-1, -1, n_nodes, -1)
+    return u
+
+
+allow_in_checkpoints(LatentGNNModel)

@@ -1,0 +1,83 @@
+"""Truncated spectral convolution over time and nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Module, Parameter
+
+from .._checks import check_float_tensor, check_int
+
+
+class CustomFourierLayer(Module):
+    r"""Mix the channels of the low frequencies of a signal over time and nodes.
+
+    The signal is taken to the frequency domain by a real 2-D FFT over ``[time, nodes]``, the channels of its low modes
+    are mixed by complex weights, the other modes are dropped, and the inverse FFT takes it back:
+
+    .. math::
+        \hat{\mathbf{y}}_{b,o,t,n} = \sum_{i} \hat{\mathbf{x}}_{b,i,t,n} \, \mathbf{W}_{i,o,t,n}, \qquad
+        0 \le t < \mathrm{modes}_1, \; 0 \le n < \mathrm{modes}_2.
+
+    Channels mix, modes do not. It is the spectral convolution of `"Fourier Neural Operator for Parametric Partial
+    Differential Equations" <https://arxiv.org/abs/2010.08895>`_ (Li et al., ICLR 2021), restricted to the non-negative
+    time frequencies. Modes above Nyquist are clamped: an input of length :math:`T` with :math:`N` nodes has
+    :math:`\lfloor T/2 \rfloor + 1` and :math:`\lfloor N/2 \rfloor + 1` of them, and weights of further modes
+    rest. Under autocast the layer computes in 32-bit floats, since FFTs in half precision are inexact or missing.
+
+    Args:
+        in_channels (int): Number of input channels :math:`C`.
+        out_channels (int): Number of output channels :math:`C_{out}`.
+        modes1 (int): Number of time frequencies kept.
+        modes2 (int): Number of node frequencies kept.
+
+    Raises:
+        TypeError: If an argument is not an integer.
+        ValueError: If an argument is smaller than 1.
+
+    Shapes:
+        - **input:** :math:`[B, C, T, N]`
+        - **output:** :math:`[B, C_{out}, T, N]`
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, modes1: int, modes2: int) -> None:
+        super().__init__()
+        self.in_channels = check_int("in_channels", in_channels, 1)
+        self.out_channels = check_int("out_channels", out_channels, 1)
+        self.modes1 = check_int("modes1", modes1, 1)
+        self.modes2 = check_int("modes2", modes2, 1)
+        # Real and imaginary part in the last dimension: optimizers, autocast and DDP know real parameters best.
+        self.weight = Parameter(
+            torch.empty(self.in_channels, self.out_channels, self.modes1, self.modes2, 2)
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, so that the output variance is of the order of the input's."""
+        torch.nn.init.normal_(self.weight, std=(2 * self.in_channels) ** -0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to ``x`` of shape ``[B, C, T, N]``.
+
+        Raises:
+            TypeError: If ``x`` is not a floating point tensor.
+            ValueError: If ``x`` has another shape or is empty.
+        """
+        check_float_tensor("x", x, "[B, C, T, N]", (None, self.in_channels, None, None))
+        steps, nodes = x.shape[-2:]
+        modes1, modes2 = min(self.modes1, steps // 2 + 1), min(self.modes2, nodes // 2 + 1)
+        with torch.autocast(x.device.type, enabled=False):
+            precise = x if x.dtype == torch.double else x.float()
+            weight = torch.view_as_complex(self.weight.to(precise.dtype))[:, :, :modes1, :modes2]
+            spectrum = torch.fft.rfft2(precise)[..., :modes1, :modes2]
+            mixed = torch.einsum("bitn,iotn->botn", spectrum, weight)
+            # irfft2 pads the dropped modes with zeros, at the end of each dimension.
+            rows = torch.fft.ifft(mixed, n=steps, dim=-2)
+            out = torch.fft.irfft(rows, n=nodes, dim=-1)
+        return out.to(x.dtype)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
+            f"modes1={self.modes1}, modes2={self.modes2})"
+        )

@@ -1,0 +1,348 @@
+"""Graph convolution over a graph that it learns itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Parameter
+from torch_geometric.nn import MessagePassing
+from torch_geometric.nn.inits import glorot, zeros
+
+from .._checks import (
+    check_bool,
+    check_choice,
+    check_finite,
+    check_float,
+    check_float_tensor,
+    check_int,
+    check_shape,
+)
+from .latent_graph import LatentGraph, flat_edge_index
+from .topk_attention import (
+    aggregate_neighbors,
+    edge_scores,
+    gather_nodes,
+    neighbor_softmax,
+    select_neighbors,
+)
+
+
+class LatentCorrelationGCN(MessagePassing):
+    r"""Graph convolution whose top-:math:`k` graph comes from attention between the nodes.
+
+    Every target :math:`i` takes messages from the :math:`k` sources :math:`\mathcal{N}_k(i)` with the highest scores
+
+    .. math::
+        s_{ij} = \frac{\langle \mathbf{W}_q \mathbf{x}_i, \mathbf{W}_k \mathbf{x}_j \rangle}{\sqrt{d}} + c_{ij},
+
+    where :math:`\mathbf{C}` is a learned static correlation between the nodes, the same for every input. The weights
+    and the output are
+
+    .. math::
+        \alpha_{ij} = \mathrm{softmax}_{j \in \mathcal{N}_k(i)} \left( \frac{s_{ij}}{\tau} \right), \qquad
+        \mathbf{x}^{\prime}_i = \mathrm{MLP} \Big( \sum_{j \in \mathcal{N}_k(i)} \alpha_{ij} \mathbf{W}_v
+        \mathbf{x}_j \Big) + \mathbf{W}_r \mathbf{x}_i,
+
+    with :math:`\mathbf{W}_r` the identity where the sizes allow. The scores are the scaled dot-product attention of
+    `"Attention Is All You Need" <https://arxiv.org/abs/1706.03762>`_ over the nodes of one graph. With several heads
+    the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
+
+    The edges are real: a message-passing hook or explainer sees the messages along ``edge_index``. When none asks for
+    them, the sum is fused and the messages are not written to memory.
+
+    Args:
+        in_features (int): Size of each input node :math:`F`.
+        out_features (int): Size of each output node.
+        num_nodes (int): Number of nodes :math:`N` of each graph.
+        k_neighbors (int, optional): Number of sources :math:`k` of each target, the self edge included;
+            ``None`` is dense attention over all nodes. (default: ``None``)
+        temperature (float): Temperature :math:`\tau > 0` of the softmax. (default: ``1.0``)
+        add_self_loops (bool): If ``True``, the self edge of a target is always one of its :math:`k`; otherwise it
+            competes like any other. (default: ``True``)
+        heads (int): Number of attention heads. (default: ``1``)
+        concat (bool): If ``True``, the heads share ``out_features`` between them and are concatenated;
+            otherwise each has ``out_features`` and they are averaged. (default: ``True``)
+        static (str or int, optional): Static correlation :math:`\mathbf{C}`: ``"full"`` is an :math:`N \times N`
+            parameter, an integer :math:`r` is the product of source and target embeddings of rank :math:`r`, ``None``
+            is none. (default: ``"full"``)
+        dynamic (bool): If ``False``, the scores are :math:`\mathbf{C}` alone: one graph for every input.
+            (default: ``True``)
+        dropout (float): Dropout probability of the attention weights in training. (default: ``0.0``)
+        bias (bool): If ``False``, no linear map has an additive bias. (default: ``True``)
+        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, ``heads`` does not divide ``out_features`` with ``concat=True``, or
+            nothing is left to score with (``dynamic=False`` and ``static=None``).
+
+    Shapes:
+        - **input:** node features :math:`[*, N, F]`, or PyG's flat batch :math:`[B \cdot N, F]`
+        - **output:** node features :math:`[*, N, F_{out}]` or :math:`[B \cdot N, F_{out}]`. If
+          ``return_attention_weights=True``, then
+          :math:`(\mathbf{X}^{\prime}, (\mathrm{edge\_index}\ [2, E], \alpha\ [E, \mathrm{heads}]))` with
+          :math:`E = G \cdot N \cdot k` over all :math:`G` graphs
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_nodes: int,
+        k_neighbors: int | None = None,
+        temperature: float = 1.0,
+        add_self_loops: bool = True,
+        *,
+        heads: int = 1,
+        concat: bool = True,
+        static: str | int | None = "full",
+        dynamic: bool = True,
+        dropout: float = 0.0,
+        bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("aggr", "add")
+        super().__init__(node_dim=0, **kwargs)
+        self.in_features = check_int("in_features", in_features, 1)
+        self.out_features = check_int("out_features", out_features, 1)
+        self.num_nodes = check_int("num_nodes", num_nodes, 1)
+        if k_neighbors is not None:
+            check_int("k_neighbors", k_neighbors, 1, self.num_nodes)
+        self.k_neighbors = k_neighbors
+        self.temperature = check_float("temperature", temperature, 0.0, exclusive_minimum=True)
+        self.add_self_loops = check_bool("add_self_loops", add_self_loops)
+        self.heads = check_int("heads", heads, 1)
+        self.concat = check_bool("concat", concat)
+        if self.concat and self.out_features % self.heads != 0:
+            raise ValueError(
+                f"'heads' must divide 'out_features' when they are concatenated "
+                f"(got heads={heads} and out_features={out_features})."
+            )
+        self.head_features = self.out_features // self.heads if self.concat else self.out_features
+        if static is not None and static != "full":
+            if isinstance(static, str):
+                check_choice("static", static, ("full", None, "an int"))
+            check_int("static", static, 1)
+        self.static = static
+        self.dynamic = check_bool("dynamic", dynamic)
+        if not self.dynamic and static is None:
+            raise ValueError(
+                "'static' must not be None when dynamic=False: nothing is left to score."
+            )
+        self.dropout = check_float("dropout", dropout, 0.0, 1.0)
+
+        channels = self.heads * self.head_features
+        self.lin_query = self.lin_key = None
+        if self.dynamic:
+            self.lin_query = Linear(self.in_features, channels, bias=bias)
+            self.lin_key = Linear(self.in_features, channels, bias=bias)
+        self.lin_value = Linear(self.in_features, channels, bias=bias)
+        self.mlp = torch.nn.Sequential(
+            Linear(self.out_features, self.out_features, bias=bias),
+            torch.nn.ReLU(),
+            Linear(self.out_features, self.out_features, bias=bias),
+        )
+        self.lin_residual: torch.nn.Module = torch.nn.Identity()
+        if self.in_features != self.out_features:
+            self.lin_residual = Linear(self.in_features, self.out_features, bias=False)
+        if static == "full":
+            self.correlation = Parameter(torch.empty(self.num_nodes, self.num_nodes))
+        elif static is not None:
+            self.target_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
+            self.source_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        super().reset_parameters()
+        linears = [self.lin_query, self.lin_key, self.lin_value, self.mlp[0], self.mlp[2]]
+        for linear in (*linears, self.lin_residual):
+            if isinstance(linear, Linear):
+                glorot(linear.weight)
+                zeros(linear.bias)
+        if self.static == "full":
+            zeros(self.correlation)
+        elif self.static is not None:
+            # Scores of unit variance in all: large enough to tell the sources apart from the first step on.
+            for embedding in (self.target_embedding, self.source_embedding):
+                torch.nn.init.normal_(embedding, std=embedding.size(-1) ** -0.25)
+
+    def forward(
+        self,
+        x: Tensor,
+        batch_size: int | None = None,
+        return_attention_weights: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
+        r"""Build the graph of every input and pass messages along it.
+
+        Args:
+            x (torch.Tensor): Node features :math:`[*, N, F]` or :math:`[B \cdot N, F]`.
+            batch_size (int, optional): Number of graphs :math:`B` of a flat input, if it is to be checked; it follows
+                from the number of rows otherwise. (default: ``None``)
+            return_attention_weights (bool, optional): If ``True``, also returns ``(edge_index, alpha)``.
+                (default: ``None``)
+            mask (torch.Tensor, optional): Nodes that may be sources, booleans of the shape of ``x`` without its last
+                dimension. The others send nothing, as if they were absent; a target without any source receives
+                a sum of zero. (default: ``None``)
+
+        Returns:
+            torch.Tensor or tuple: See the shapes of the class.
+
+        Raises:
+            TypeError: If ``x`` is not a floating point tensor or ``mask`` not a boolean one.
+            ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
+        """
+        out, graph, alpha = self.convolve(x, batch_size, mask)
+        if return_attention_weights:
+            return out, (graph.edge_index, alpha)
+        return out
+
+    def convolve(
+        self, x: Tensor, batch_size: int | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, LatentGraph, Tensor]:
+        r"""As :meth:`forward`, but returns the graphs as a :class:`LatentGraph` too.
+
+        Returns:
+            tuple: The output :math:`[*, N, F_{out}]` or :math:`[B \cdot N, F_{out}]`; the graphs, with the weights
+            averaged over the heads and the leading dimensions of ``x`` (:math:`[B]` for a flat batch); and the
+            weights :math:`[E, \mathrm{heads}]` of its ``edge_index``.
+        """
+        batch_shape = self._check_features(x, batch_size, mask)
+        h = x.reshape(-1, self.num_nodes, self.in_features)
+        sources = None if mask is None else mask.reshape(-1, self.num_nodes)
+
+        neighbors, weights = self._build_graph(h, sources)
+        alpha = torch.nn.functional.dropout(weights, self.dropout, self.training)
+        value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
+        messages = self._pass_messages(value, neighbors, alpha)
+        messages = messages.flatten(-2) if self.concat else messages.mean(-2)
+        out = self.mlp(messages) + self.lin_residual(h)
+
+        graph = LatentGraph(
+            neighbors.view(*batch_shape, *neighbors.shape[1:]),
+            weights.mean(-1).view(*batch_shape, *neighbors.shape[1:]),
+        )
+        return out.view(*x.shape[:-1], self.out_features), graph, weights.reshape(-1, self.heads)
+
+    def message(self, x_j: Tensor, alpha: Tensor) -> Tensor:
+        """Message of each edge: ``x_j`` ``[E, heads, d]`` times ``alpha`` ``[E, heads]``."""
+        return alpha.unsqueeze(-1) * x_j
+
+    def _build_graph(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Neighbors ``[G, N, k]`` and attention weights ``[G, N, k, heads]`` of node features ``[G, N, F]``."""
+        graphs = h.size(0)
+        # One static graph serves all inputs, unless some of them lack sources.
+        shared = not self.dynamic and sources is None
+        query, key = self._score_factors(h[:1] if shared else h)
+        correlation = self.correlation if self.static == "full" else None
+        if self.k_neighbors is None:
+            everyone = torch.arange(self.num_nodes, device=h.device)
+            neighbors = everyone.expand(query.size(0), self.num_nodes, -1)
+            scores = torch.einsum("gihd,gjhd->gijh", query, key)
+        else:
+            # The mean over the heads is one product over all channels.
+            neighbors = select_neighbors(
+                query.flatten(2) / self.heads,
+                key.flatten(2),
+                self.k_neighbors,
+                bias=correlation,
+                mask=sources,
+                self_loops=self.add_self_loops,
+            )
+            scores = edge_scores(query, key, neighbors)
+        if correlation is not None:
+            rows = torch.arange(self.num_nodes, device=h.device).unsqueeze(-1) * self.num_nodes
+            edges = correlation.flatten().index_select(0, (rows + neighbors).flatten())
+            scores = scores + edges.view(*neighbors.shape, 1)
+        present = None if sources is None else gather_nodes(sources, neighbors)
+        weights = neighbor_softmax(scores, present, self.temperature)
+        return neighbors.expand(graphs, -1, -1), weights.expand(graphs, -1, -1, -1)
+
+    def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Factors ``[G, N, heads, d]`` whose inner products are the scores, up to a full static correlation."""
+        queries, keys = [], []
+        if self.lin_query is not None and self.lin_key is not None:
+            query = self.lin_query(h).unflatten(-1, (self.heads, self.head_features))
+            queries.append(query / self.head_features**0.5)
+            keys.append(self.lin_key(h).unflatten(-1, (self.heads, self.head_features)))
+        if isinstance(self.static, int):
+            # The low-rank correlation rides along in the product as r more channels.
+            for factors, embedding in (
+                (queries, self.target_embedding),
+                (keys, self.source_embedding),
+            ):
+                rows = embedding.view(1, self.num_nodes, 1, -1)
+                factors.append(rows.expand(h.size(0), -1, self.heads, -1).to(h.dtype))
+        if not queries:  # a full static correlation alone
+            nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)
+            return nothing, nothing
+        return torch.cat(queries, -1), torch.cat(keys, -1)
+
+    def _pass_messages(self, value: Tensor, neighbors: Tensor, alpha: Tensor) -> Tensor:
+        """Sum ``[G, N, heads, d]`` of the messages along the edges."""
+        if not self._is_observed():
+            if self.k_neighbors is None:
+                return torch.einsum("gijh,gjhd->gihd", alpha, value)
+            return aggregate_neighbors(value, neighbors, alpha)
+        out = self.propagate(
+            flat_edge_index(neighbors),
+            x=value.flatten(0, 1),
+            alpha=alpha.reshape(-1, self.heads),
+            size=(value.size(0) * self.num_nodes,) * 2,
+        )
+        return out.view(value.shape)
+
+    def _is_observed(self) -> bool:
+        """Whether somebody wants to see or change the messages: hooks, an explainer, or another aggregation."""
+        return bool(
+            self.explain
+            or self._propagate_forward_pre_hooks
+            or self._propagate_forward_hooks
+            or self._message_forward_pre_hooks
+            or self._message_forward_hooks
+            or self._aggregate_forward_pre_hooks
+            or self._aggregate_forward_hooks
+            or self.aggr != "add"
+            or self.flow != "source_to_target"
+        )
+
+    def _check_features(
+        self, x: Tensor, batch_size: int | None, mask: Tensor | None
+    ) -> tuple[int, ...]:
+        """Check the input and return the shape of the batch of graphs."""
+        if isinstance(x, Tensor) and x.dim() == 2 and x.size(0) != self.num_nodes:
+            check_float_tensor("x", x, "[B*N, F]", (None, self.in_features))
+            if x.size(0) % self.num_nodes != 0:
+                raise ValueError(
+                    f"'x' [B*N, F] must have a multiple of num_nodes={self.num_nodes} rows "
+                    f"(got shape {list(x.shape)})."
+                )
+            batch_shape: tuple[int, ...] = (x.size(0) // self.num_nodes,)
+        else:
+            leading = x.dim() - 2 if isinstance(x, Tensor) and x.dim() > 2 else 0
+            sizes = (None,) * leading + (self.num_nodes, self.in_features)
+            check_float_tensor("x", x, "[*, N, F]", sizes)
+            batch_shape = tuple(x.shape[:-2])
+        graphs = torch.Size(batch_shape).numel()
+        if batch_size is not None and check_int("batch_size", batch_size, 1) != graphs:
+            raise ValueError(
+                f"'batch_size' must be the number of graphs in 'x', {graphs} for shape "
+                f"{list(x.shape)} and num_nodes={self.num_nodes} (got {batch_size})."
+            )
+        if mask is not None:
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise TypeError(f"'mask' must be a boolean tensor (got {came}).")
+            check_shape("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
+        check_finite("x", x)
+        return batch_shape
+
+    def __repr__(self) -> str:
+        neighbors = "" if self.k_neighbors is None else f", k_neighbors={self.k_neighbors}"
+        return (
+            f"{type(self).__name__}({self.in_features}, {self.out_features}, "
+            f"num_nodes={self.num_nodes}{neighbors}, heads={self.heads})"
+        )

@@ -1,0 +1,379 @@
+"""The network behind both models."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Normal
+from torch.nn import Linear, Module, Parameter
+from torch.nn import functional as F
+
+from .._checks import (
+    check_bool,
+    check_choice,
+    check_finite,
+    check_float_tensor,
+    check_int,
+    check_shape,
+)
+from .attending_decoder import AttendingDecoder
+from .conv_smoother import ConvSmoother
+from .custom_fourier_layer import CustomFourierLayer
+from .gaussian_smoothing_layer import GaussianSmoothingLayer
+from .horizon_readout import HorizonReadout
+from .latent_graph import LatentGraph
+from .latent_graph_encoder import LatentGraphEncoder
+from .lstm_encoder import LSTMEncoder
+
+# Smallest scale of a Gaussian head, in the units of the target.
+MIN_SCALE = 1e-4
+
+
+class Forecast(NamedTuple):
+    r"""What :class:`LatentForecaster` returns.
+
+    Args:
+        mean (torch.Tensor): Forecast :math:`[B, \mathrm{horizon}, N, C]`.
+        scale (torch.Tensor, optional): Standard deviation of the same shape, with ``head="gaussian"``.
+        graph (LatentGraph): Graphs of the last latent layer, of batch shape :math:`[B, T]` (``graph_at="input"``) or
+            :math:`[B]` (``graph_at="state"``).
+    """
+
+    mean: Tensor
+    scale: Tensor | None
+    graph: LatentGraph
+
+    @property
+    def distribution(self) -> Normal:
+        r"""The forecast as a distribution; quantiles are ``distribution.icdf(level)``.
+
+        Raises:
+            ValueError: If the network has no Gaussian head.
+        """
+        if self.scale is None:
+            raise ValueError("'head' must be 'gaussian' for a forecast distribution (got None).")
+        return Normal(self.mean, self.scale)
+
+
+class LatentForecaster(Module):
+    r"""Sequence-to-sequence forecaster over a learned latent graph.
+
+    The parts, in the order of the computation:
+
+    1. **Input**: a linear map of the readings, of which of them are missing, the covariates and the node embedding;
+       missing readings count as 0.
+    2. **Spectral encoder**: :class:`CustomFourierLayer` over ``[time, nodes]``, added to its input.
+    3. **Latent graph**: :class:`LatentGraphEncoder`, on every time step of the input, or once per window on the final
+       recurrent state.
+    4. **Sequence to sequence**: :class:`LSTMEncoder` over the time steps of each node, then :class:`AttendingDecoder`
+       or :class:`HorizonReadout`.
+    5. **Smoothing**: :class:`ConvSmoother`, then :class:`GaussianSmoothingLayer`, over the decoded steps.
+
+    :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN` and :class:`~tsl_latentgnn.models.LatentGNNModel` are its two faces.
+
+    Args:
+        input_size (int): Number of channels :math:`F` of each reading; the first :math:`C` are the forecast ones.
+        output_size (int): Number of forecast channels :math:`C \le F`.
+        horizon (int): Number of future steps.
+        num_nodes (int): Number of nodes :math:`N`.
+        exog_size (int): Number of covariates in the window. (default: ``0``)
+        future_exog_size (int): Number of known covariates of each future step. (default: ``0``)
+        hidden_size (int): Size of all hidden states :math:`H`. (default: ``64``)
+        k_neighbors (int, optional): Number of sources of each target; ``None`` is dense. (default: ``4``)
+        temperature (float): Temperature of the attention between nodes. (default: ``1.0``)
+        add_self_loops (bool): Whether the self edge is always one of the :math:`k`. (default: ``True``)
+        heads (int): Number of attention heads between nodes. (default: ``1``)
+        static (str or int, optional): Static correlation: ``"full"``, a rank, or ``None``. (default: ``"full"``)
+        dynamic (bool): Whether the scores depend on the input. (default: ``True``)
+        graph_at (str): Where messages pass: ``"input"``, at every time step before the recurrence, or ``"state"``,
+            once per window after it. (default: ``"input"``)
+        latent_layers (int): Number of latent-graph layers. (default: ``2``)
+        lstm_layers (int): Number of LSTM layers. (default: ``2``)
+        norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
+            (default: ``None``)
+        dropout (float): Dropout probability. (default: ``0.0``)
+        modes (tuple, optional): Time and node frequencies that the spectral encoder keeps; ``None`` leaves it out.
+            (default: ``(8, 8)``)
+        node_emb_size (int): Size of a learned embedding of each node; 0 is none. (default: ``0``)
+        decoder (str): ``"attention"`` decodes step by step, ``"direct"`` all steps at once. (default: ``"attention"``)
+        residual (bool): If ``True``, the forecast is decoded as a difference to the last reading. (default: ``False``)
+        conv_smoothing (bool): Whether the learned smoother is applied. (default: ``True``)
+        gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
+        head (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value. (default: ``None``)
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        horizon: int,
+        num_nodes: int,
+        *,
+        exog_size: int = 0,
+        future_exog_size: int = 0,
+        hidden_size: int = 64,
+        k_neighbors: int | None = 4,
+        temperature: float = 1.0,
+        add_self_loops: bool = True,
+        heads: int = 1,
+        static: str | int | None = "full",
+        dynamic: bool = True,
+        graph_at: str = "input",
+        latent_layers: int = 2,
+        lstm_layers: int = 2,
+        norm: str | None = None,
+        dropout: float = 0.0,
+        modes: tuple[int, int] | None = (8, 8),
+        node_emb_size: int = 0,
+        decoder: str = "attention",
+        residual: bool = False,
+        conv_smoothing: bool = True,
+        gaussian_smoothing: bool = True,
+        head: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.input_size = check_int("input_size", input_size, 1)
+        self.output_size = check_int("output_size", output_size, 1, self.input_size)
+        self.horizon = check_int("horizon", horizon, 1)
+        self.num_nodes = check_int("num_nodes", num_nodes, 1)
+        self.exog_size = check_int("exog_size", exog_size, 0)
+        self.future_exog_size = check_int("future_exog_size", future_exog_size, 0)
+        self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
+        self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
+        self.residual = check_bool("residual", residual)
+        self.head = check_choice("head", head, (None, "gaussian"))
+        check_int("hidden_size", hidden_size, 1)
+        check_int("latent_layers", latent_layers, 1)
+        check_int("lstm_layers", lstm_layers, 1)
+        check_int("node_emb_size", node_emb_size, 0)
+
+        self.node_embedding = (
+            Parameter(torch.empty(num_nodes, node_emb_size)) if node_emb_size > 0 else None
+        )
+        # A reading and whether it is missing are both seen, so that a missing one is not taken for 0.
+        self.input_encoder = Linear(2 * input_size + exog_size + node_emb_size, hidden_size)
+        self.spectral_encoder = None
+        if modes is not None:
+            if not isinstance(modes, (tuple, list)) or len(modes) != 2:
+                raise TypeError(f"'modes' must be a pair of ints or None (got {modes!r}).")
+            self.spectral_encoder = CustomFourierLayer(hidden_size, hidden_size, *modes)
+        self.graph_encoder = LatentGraphEncoder(
+            hidden_size,
+            num_nodes,
+            latent_layers,
+            norm=norm,
+            dropout=dropout,
+            k_neighbors=k_neighbors,
+            temperature=temperature,
+            add_self_loops=add_self_loops,
+            heads=heads,
+            static=static,
+            dynamic=dynamic,
+        )
+        self.temporal_encoder = LSTMEncoder(hidden_size, hidden_size, lstm_layers, dropout)
+        known_size = future_exog_size + node_emb_size
+        self.decoder: AttendingDecoder | HorizonReadout
+        if decoder == "attention":
+            self.decoder = AttendingDecoder(
+                output_size, hidden_size, lstm_layers, known_size, dropout
+            )
+        else:
+            self.decoder = HorizonReadout(
+                hidden_size, output_size, horizon, hidden_size, known_size, dropout
+            )
+        self.scale_out = Linear(hidden_size, output_size) if head == "gaussian" else None
+        self.smoothers = torch.nn.Sequential()
+        if check_bool("conv_smoothing", conv_smoothing):
+            self.smoothers.append(ConvSmoother())
+        if check_bool("gaussian_smoothing", gaussian_smoothing):
+            self.smoothers.append(GaussianSmoothingLayer())
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        if self.node_embedding is not None:
+            torch.nn.init.normal_(self.node_embedding, std=self.node_embedding.size(-1) ** -0.5)
+        for module in (*self.children(), *self.smoothers):
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        exog: Tensor | None = None,
+        mask: Tensor | None = None,
+        future_exog: Tensor | None = None,
+        targets: Tensor | None = None,
+        teacher_forcing_ratio: float = 0.0,
+    ) -> Forecast:
+        r"""Forecast the steps after a window.
+
+        Args:
+            x (torch.Tensor): Readings :math:`[B, T, N, F]`.
+            exog (torch.Tensor, optional): Covariates :math:`[B, T, N, \mathrm{exog\_size}]`. (default: ``None``)
+            mask (torch.Tensor, optional): Readings that are there, booleans :math:`[B, T, N, F]`. The value of a
+                missing reading, NaN and Inf included, has no influence on anything; a node without any reading at a
+                time step sends nothing to the others there. (default: ``None``)
+            future_exog (torch.Tensor, optional): Known covariates of the future steps
+                :math:`[B, \mathrm{horizon}, N, \mathrm{future\_exog\_size}]`. (default: ``None``)
+            targets (torch.Tensor, optional): True future :math:`[B, \mathrm{horizon}, N, C]` for teacher forcing; NaN
+                where it is not known. (default: ``None``)
+            teacher_forcing_ratio (float): Probability of teacher forcing at each step. (default: ``0.0``)
+
+        Returns:
+            Forecast: Mean, scale and graphs.
+
+        Raises:
+            TypeError: If an input is not a floating point tensor, or ``mask`` not a boolean one.
+            ValueError: If a shape does not fit, an input that is not masked holds NaN or Inf (in eager mode), or
+                teacher forcing is asked for without targets or with ``decoder="direct"``.
+        """
+        x = self._check_inputs(x, exog, mask, future_exog, targets)
+        batch, steps = x.shape[:2]
+        present = None if mask is None else mask.any(-1)
+
+        h = self.input_encoder(self._input_features(x, exog, mask))
+        if self.spectral_encoder is not None:
+            heard = h if present is None else h * present.unsqueeze(-1)
+            spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
+            h = h + spectral.permute(0, 2, 3, 1)
+        if self.graph_at == "input":
+            sources = None if present is None else present.flatten(0, 1)
+            h, graph = self.graph_encoder(h.flatten(0, 1), sources)
+            h, graph = h.unflatten(0, (batch, steps)), _unflatten(graph, batch, steps)
+
+        encoded, state = self.temporal_encoder(_to_sequences(h))
+        if self.graph_at == "state":
+            sources = None if present is None else present.any(1)
+            top, graph = self.graph_encoder(
+                state[0][-1].unflatten(0, (batch, self.num_nodes)), sources
+            )
+            hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
+            state = (hidden, state[1])
+
+        last = _last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
+        y, z = self._decode(encoded, state, last, future_exog, targets, teacher_forcing_ratio)
+        y = y.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
+        scale = None
+        if self.scale_out is not None:
+            scale = F.softplus(self.scale_out(z)) + MIN_SCALE
+            scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
+        return Forecast(self._smooth(y), scale, graph)
+
+    def _input_features(self, x: Tensor, exog: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
+        missing = torch.zeros_like(x) if mask is None else (~mask).to(x.dtype)
+        features = [x, missing]
+        if exog is not None:
+            features.append(exog)
+        if self.node_embedding is not None:
+            features.append(self.node_embedding.expand(*x.shape[:2], -1, -1).to(x.dtype))
+        return torch.cat(features, -1)
+
+    def _decode(
+        self,
+        encoded: Tensor,
+        state: tuple[Tensor, Tensor],
+        last: Tensor,
+        future_exog: Tensor | None,
+        targets: Tensor | None,
+        teacher_forcing_ratio: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Sequences ``[B*N, horizon, C]`` and the features ``[B*N, horizon, H]`` under them."""
+        known = [] if future_exog is None else [_to_sequences(future_exog)]
+        if self.node_embedding is not None:
+            batch = encoded.size(0) // self.num_nodes
+            embedding = self.node_embedding.repeat(batch, 1).to(encoded.dtype)
+            known.append(embedding.unsqueeze(1).expand(-1, self.horizon, -1))
+        exog = torch.cat(known, -1) if known else None
+        origin = last if self.residual else torch.zeros_like(last)
+        if isinstance(self.decoder, HorizonReadout):
+            if teacher_forcing_ratio > 0:
+                raise ValueError(
+                    "'teacher_forcing_ratio' must be 0 with decoder='direct', which decodes all steps "
+                    f"at once (got {teacher_forcing_ratio})."
+                )
+            y, z = self.decoder(state[0][-1], exog)
+        else:
+            truth = None if targets is None else _to_sequences(targets) - origin.unsqueeze(1)
+            y, z = self.decoder(
+                encoded, state, last - origin, self.horizon, exog, truth, teacher_forcing_ratio
+            )
+        return y + origin.unsqueeze(1), z
+
+    def _smooth(self, y: Tensor) -> Tensor:
+        """Smooth ``y`` ``[B, horizon, N, C]`` over its steps."""
+        if len(self.smoothers) == 0:
+            return y
+        batch, horizon, nodes, channels = y.shape
+        y = self.smoothers(y.permute(0, 3, 1, 2).reshape(batch * channels, horizon, nodes))
+        return y.view(batch, channels, horizon, nodes).permute(0, 2, 3, 1)
+
+    def _check_inputs(
+        self,
+        x: Tensor,
+        exog: Tensor | None,
+        mask: Tensor | None,
+        future_exog: Tensor | None,
+        targets: Tensor | None,
+    ) -> Tensor:
+        """Check everything that comes in and return ``x`` with its missing readings set to 0."""
+        nodes = self.num_nodes
+        check_float_tensor("x", x, "[B, T, N, F]", (None, None, nodes, self.input_size))
+        self._check_dtype("x", x)
+        batch, steps = x.shape[:2]
+        if mask is not None:
+            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+                came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
+                raise TypeError(f"'mask' must be a boolean tensor (got {came}).")
+            check_shape("mask", mask, "[B, T, N, F]", tuple(x.shape))
+            x = x.masked_fill(~mask, 0.0)
+        check_finite("x", x, " Mark missing readings in 'mask'." if mask is None else "")
+        for name, value, size, length in (
+            ("exog", exog, self.exog_size, steps),
+            ("future_exog", future_exog, self.future_exog_size, self.horizon),
+        ):
+            if (value is None) != (size == 0):
+                raise ValueError(
+                    f"'{name}' must be given if and only if its size is not 0 (got "
+                    f"{'None' if value is None else list(value.shape)}, {name}_size={size})."
+                )
+            if value is not None:
+                check_float_tensor(name, value, "[B, T, N, E]", (batch, length, nodes, size))
+                check_finite(name, value)
+        if targets is not None:
+            shape = "[B, horizon, N, C]"
+            sizes = (batch, self.horizon, nodes, self.output_size)
+            check_float_tensor("targets", targets, shape, sizes)
+        return x
+
+    def _check_dtype(self, name: str, value: Tensor) -> None:
+        dtype = self.input_encoder.weight.dtype
+        if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
+            raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
+
+
+def _to_sequences(h: Tensor) -> Tensor:
+    """Time sequences ``[B*N, T, F]`` of all nodes of ``h`` ``[B, T, N, F]``."""
+    return h.transpose(1, 2).flatten(0, 1)
+
+
+def _unflatten(graph: LatentGraph, batch: int, steps: int) -> LatentGraph:
+    """Graphs ``[B*T]`` as ``[B, T]``."""
+    shape = (batch, steps)
+    return LatentGraph(graph.neighbors.unflatten(0, shape), graph.weights.unflatten(0, shape))
+
+
+def _last_reading(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Last reading ``[B, N, F]`` that is there in ``x`` ``[B, T, N, F]``; 0 where none is."""
+    if mask is None:
+        return x[:, -1]
+    steps = torch.arange(x.size(1), device=x.device).view(1, -1, 1, 1)
+    last = (steps * mask).amax(1, keepdim=True)
+    return x.gather(1, last).squeeze(1)

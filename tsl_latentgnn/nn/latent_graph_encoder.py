@@ -1,0 +1,90 @@
+"""Stack of latent-graph convolutions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Dropout, LayerNorm, Module, ModuleList
+from torch_geometric.nn import BatchNorm, GraphNorm
+
+from .._checks import check_choice, check_float, check_int
+from .latent_correlation_gcn import LatentCorrelationGCN
+from .latent_graph import LatentGraph
+
+NORMS = (None, "layer", "batch", "graph")
+
+
+class LatentGraphEncoder(Module):
+    r"""Layers of :class:`LatentCorrelationGCN`, each followed by normalization and dropout.
+
+    All graphs of a batch are one call: there is no loop over samples, time steps or nodes.
+
+    Args:
+        hidden_size (int): Size of each node :math:`H`.
+        num_nodes (int): Number of nodes :math:`N` of each graph.
+        num_layers (int): Number of layers. (default: ``2``)
+        norm (str, optional): Normalization after each layer: ``"layer"`` over the channels of a node, ``"batch"`` over
+            all nodes of the batch (running statistics in evaluation), ``"graph"`` over the nodes of each graph
+            (`GraphNorm <https://arxiv.org/abs/2009.03294>`_), or ``None``. Masked nodes are left out of ``"batch"``
+            and ``"graph"`` statistics and are not normalized by them. (default: ``None``)
+        dropout (float): Dropout probability after each layer and of its attention weights. (default: ``0.0``)
+        **kwargs (optional): Additional arguments of :class:`LatentCorrelationGCN`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Shapes:
+        - **input:** node features :math:`[G, N, H]` of :math:`G` graphs
+        - **output:** node features :math:`[G, N, H]` and the graphs of the last layer
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_nodes: int,
+        num_layers: int = 2,
+        norm: str | None = None,
+        dropout: float = 0.0,
+        **kwargs: object,
+    ) -> None:
+        super().__init__()
+        check_int("num_layers", num_layers, 1)
+        self.norm = check_choice("norm", norm, NORMS)
+        self.dropout = Dropout(check_float("dropout", dropout, 0.0, 1.0))
+        self.convs = ModuleList(
+            LatentCorrelationGCN(hidden_size, hidden_size, num_nodes, dropout=dropout, **kwargs)  # type: ignore[arg-type]
+            for _ in range(num_layers)
+        )
+        norm_class = {"layer": LayerNorm, "batch": BatchNorm, "graph": GraphNorm}.get(norm or "")
+        self.norms = ModuleList(norm_class(hidden_size) for _ in range(num_layers) if norm_class)
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        for module in (*self.convs, *self.norms):
+            module.reset_parameters()
+
+    def forward(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, LatentGraph]:
+        """Pass messages along the graphs of ``h`` ``[G, N, H]``, from the sources that ``mask`` ``[G, N]`` allows."""
+        for layer, conv in enumerate(self.convs):
+            h, graph, _ = conv.convolve(h, mask=mask)  # type: ignore[operator]
+            if self.norm is not None:
+                h = self._normalize(self.norms[layer], h, mask)
+            h = self.dropout(h)
+        return h, graph
+
+    def _normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
+        if self.norm == "layer":
+            return norm(h)
+        rows = h.flatten(0, 1)
+        graphs = torch.arange(h.size(0), device=h.device).repeat_interleave(h.size(1))
+        if mask is None:
+            args = (rows, graphs, h.size(0)) if self.norm == "graph" else (rows,)
+            return norm(*args).view(h.shape)
+        present = mask.flatten().nonzero().squeeze(-1)
+        if present.numel() == 0:
+            return h
+        args = (rows[present],)
+        if self.norm == "graph":
+            args = (rows[present], graphs[present], h.size(0))
+        return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
