@@ -29,7 +29,9 @@ def check_float(
 ) -> float:
     """Return ``value`` if it is a finite number in ``[minimum, maximum]``."""
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"'{name}' must be a number (got {value!r} of type {type(value).__name__}).")
+        raise TypeError(
+            f"'{name}' must be a number (got {value!r} of type {type(value).__name__})."
+        )
     if not math.isfinite(value):
         raise ValueError(f"'{name}' must be finite (got {value!r}).")
     if exclusive_minimum and minimum is not None and value <= minimum:

@@ -71,7 +71,9 @@ def randomize(layer, seed=0):
 
 @pytest.mark.parametrize("k", [None, 1, 3, 6])
 @pytest.mark.parametrize(("heads", "concat"), [(1, True), (2, True), (3, False)])
-@pytest.mark.parametrize(("static", "dynamic"), [("full", True), (2, True), (None, True), (2, False), ("full", False)])
+@pytest.mark.parametrize(
+    ("static", "dynamic"), [("full", True), (2, True), (None, True), (2, False), ("full", False)]
+)
 def test_values_match_a_loop(k, heads, concat, static, dynamic):
     layer = LatentCorrelationGCN(
         3, 4, 6, k, temperature=0.8, heads=heads, concat=concat, static=static, dynamic=dynamic
@@ -276,7 +278,9 @@ def test_reset_parameters_and_repr():
 def test_compile_and_autocast():
     layer = randomize(LatentCorrelationGCN(3, 4, 6, 3, heads=2))
     x = torch.randn(2, 6, 3)
-    torch.testing.assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(x), layer(x))
+    torch.testing.assert_close(
+        torch.compile(layer, backend="aot_eager", fullgraph=True)(x), layer(x)
+    )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = layer(x)
     assert torch.isfinite(half).all()

@@ -54,9 +54,7 @@ def test_selection_matches_a_sort_whatever_the_block(
     torch.manual_seed(data.draw(st.integers(0, 1000)))
     query, key = torch.randn(2, graphs, num_nodes, 3, dtype=torch.double)
     bias = torch.randn(num_nodes, num_nodes, dtype=torch.double) if biased else None
-    neighbors = select_neighbors(
-        query, key, k, bias=bias, self_loops=self_loops, block_bytes=block
-    )
+    neighbors = select_neighbors(query, key, k, bias=bias, self_loops=self_loops, block_bytes=block)
     assert neighbors.shape == (graphs, num_nodes, k)
     assert as_sets(neighbors) == select_by_hand(query, key, k, bias, self_loops=self_loops)
     if self_loops:

@@ -9,7 +9,7 @@ from typing import Optional
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_float_tensor
+from .._checks import check_float_tensor, check_shape
 from .._compat import allow_in_checkpoints, mend_tsl
 from ..nn import Forecast, LatentForecaster, LatentGraph
 
@@ -73,7 +73,7 @@ class LatentGNNModel(BaseModel):
         ValueError: If an argument is out of range.
 
     Shapes:
-        - **input:** ``x`` ``[b t n input_size]``; ``u`` ``[b t exog_size]`` or ``[b t n exog_size]``; ``mask``
+        - **input:** ``x`` ``[b t n input_size]``; ``u`` ``[b t exog_size]`` or ``[b t n exog_size]``; ``input_mask``
           ``[b t n input_size]`` or ``[b t n 1]``; ``u_future`` ``[b horizon future_exog_size]`` or
           ``[b horizon n future_exog_size]``
         - **output:** ``[b horizon n output_size]``
@@ -157,7 +157,7 @@ class LatentGNNModel(BaseModel):
         self,
         x: Tensor,
         u: Optional[Tensor] = None,
-        mask: Optional[Tensor] = None,
+        input_mask: Optional[Tensor] = None,
         u_future: Optional[Tensor] = None,
         targets: Optional[Tensor] = None,
         teacher_forcing_ratio: float = 0.0,
@@ -168,10 +168,13 @@ class LatentGNNModel(BaseModel):
             x (torch.Tensor): Readings ``[b t n input_size]``.
             u (torch.Tensor, optional): Covariates of the window ``[b t exog_size]`` or ``[b t n exog_size]``.
                 (default: ``None``)
-            mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape
+            input_mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape
                 ``[b t n input_size]``, or ``[b t n 1]`` for all channels at once. The value of a missing reading,
                 NaN and Inf included, has no influence on anything, and a node without any reading at a time step
-                sends nothing to the others there. (default: ``None``)
+                sends nothing to the others there. It cannot be called ``mask``, which in a tsl batch is the mask of
+                the target; feed it with
+                ``dataset.update_input_map(input_mask=BatchMapItem("mask", SynchMode.WINDOW, preprocess=False))``.
+                (default: ``None``)
             u_future (torch.Tensor, optional): Known covariates of the future steps ``[b horizon future_exog_size]`` or
                 ``[b horizon n future_exog_size]``. (default: ``None``)
             targets (torch.Tensor, optional): True future ``[b horizon n output_size]`` in the scale of ``x`` for
@@ -187,13 +190,13 @@ class LatentGNNModel(BaseModel):
             ValueError: If a shape does not fit, a reading that is not masked is NaN or Inf (in eager mode), or
                 teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
-        return self.forecast(x, u, mask, u_future, targets, teacher_forcing_ratio).mean
+        return self.forecast(x, u, input_mask, u_future, targets, teacher_forcing_ratio).mean
 
     def forecast(
         self,
         x: Tensor,
         u: Optional[Tensor] = None,
-        mask: Optional[Tensor] = None,
+        input_mask: Optional[Tensor] = None,
         u_future: Optional[Tensor] = None,
         targets: Optional[Tensor] = None,
         teacher_forcing_ratio: float = 0.0,
@@ -201,12 +204,14 @@ class LatentGNNModel(BaseModel):
         """As :meth:`forward`, but returns mean, scale and graphs as a :class:`~tsl_latentgnn.nn.Forecast`."""
         sizes = (None, None, self.network.num_nodes, self.network.input_size)
         check_float_tensor("x", x, "[b t n input_size]", sizes)
-        if mask is not None:
-            if not isinstance(mask, Tensor):
-                raise TypeError(f"'mask' must be a torch.Tensor (got {type(mask).__name__}).")
-            if mask.shape == (*x.shape[:-1], 1):
-                mask = mask.expand_as(x)
-            mask = mask.bool()
+        mask = None
+        if input_mask is not None:
+            if not isinstance(input_mask, Tensor):
+                came = type(input_mask).__name__
+                raise TypeError(f"'input_mask' must be a torch.Tensor (got {came}).")
+            channels = 1 if input_mask.dim() == 4 and input_mask.size(-1) == 1 else x.size(-1)
+            check_shape("input_mask", input_mask, "[b t n f]", (*x.shape[:-1], channels))
+            mask = input_mask.bool().expand_as(x)
         return self.network(
             x,
             exog=_per_node("u", u, x.size(2)),
@@ -220,7 +225,7 @@ class LatentGNNModel(BaseModel):
         self,
         x: Tensor,
         u: Optional[Tensor] = None,
-        mask: Optional[Tensor] = None,
+        input_mask: Optional[Tensor] = None,
         u_future: Optional[Tensor] = None,
     ) -> Normal:
         """Forecast distribution over ``[b horizon n output_size]``; quantiles are ``distribution.icdf(level)``.
@@ -228,19 +233,19 @@ class LatentGNNModel(BaseModel):
         Raises:
             ValueError: If the model was made without ``head="gaussian"``.
         """
-        return self.forecast(x, u, mask, u_future).distribution
+        return self.forecast(x, u, input_mask, u_future).distribution
 
     def latent_graph(
         self,
         x: Tensor,
         u: Optional[Tensor] = None,
-        mask: Optional[Tensor] = None,
+        input_mask: Optional[Tensor] = None,
         u_future: Optional[Tensor] = None,
     ) -> LatentGraph:
         """Graphs of the last latent layer, of batch shape ``[b t]`` (``graph_at="input"``, one per time step) or
         ``[b]`` (``graph_at="state"``, one per window).
         """
-        return self.forecast(x, u, mask, u_future).graph
+        return self.forecast(x, u, input_mask, u_future).graph
 
 
 def _per_node(name: str, u: Optional[Tensor], n_nodes: int) -> Optional[Tensor]:

@@ -1,0 +1,216 @@
+"""Forecast errors, scores of probabilistic forecasts, and graph recovery.
+
+Everything takes numpy arrays or torch tensors (also a mix), computes in float64 on the CPU, and
+returns python floats. Nothing is broadcast and nothing is masked: select the readings that count
+before the call.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tsl_latentgnn._checks import check_float
+
+__all__ = ["crps_gaussian", "graph_recovery", "interval_coverage", "metrics"]
+
+Array = np.ndarray | Tensor
+FloatArray = NDArray[np.float64]
+
+
+def metrics(y_true: Array, y_pred: Array, eps: float = 1e-8) -> dict[str, float]:
+    r"""Mean squared, root mean squared, mean absolute and mean absolute percentage error.
+
+    .. math::
+        \mathrm{MAPE} = \frac{100}{n} \sum_{i=1}^{n} \frac{|y_i - \hat y_i|}{\max(|y_i|, \epsilon)}
+
+    Args:
+        y_true: Readings, any shape.
+        y_pred: Forecasts, of the shape of ``y_true``.
+        eps: Smallest divisor of the percentage error, in the unit of the readings.
+
+    Returns:
+        ``MSE`` (squared unit of the readings), ``RMSE`` and ``MAE`` (unit of the readings),
+        ``MAPE`` (percent).
+
+    Raises:
+        TypeError: If an input is no array or tensor of floating point numbers, or ``eps`` no
+            number.
+        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or ``eps`` is
+            not positive.
+    """
+    check_float("eps", eps, minimum=0.0, exclusive_minimum=True)
+    true, pred = _readings(y_true=y_true, y_pred=y_pred)
+    error = np.abs(true - pred)
+    mse = float(np.mean(error**2))
+    return {
+        "MSE": mse,
+        "RMSE": math.sqrt(mse),
+        "MAE": float(np.mean(error)),
+        "MAPE": 100.0 * float(np.mean(error / np.maximum(np.abs(true), eps))),
+    }
+
+
+def interval_coverage(y_true: Array, lower: Array, upper: Array) -> float:
+    """Share of the readings inside their prediction interval, both limits included.
+
+    Args:
+        y_true: Readings, any shape.
+        lower: Lower limits, of the shape of ``y_true``.
+        upper: Upper limits, of the shape of ``y_true``.
+
+    Returns:
+        A fraction in ``[0, 1]``; a calibrated 90% interval gives about 0.9.
+
+    Raises:
+        TypeError: If an input is no array or tensor of floating point numbers.
+        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a lower
+            limit is above its upper limit.
+    """
+    true, low, high = _readings(y_true=y_true, lower=lower, upper=upper)
+    if (low > high).any():
+        raise ValueError(
+            f"'lower' must be <= 'upper' everywhere (got {int((low > high).sum())} of {low.size} "
+            "intervals the other way round)."
+        )
+    return float(np.mean((low <= true) & (true <= high)))
+
+
+def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
+    r"""Mean continuous ranked probability score of Gaussian forecasts; lower is better.
+
+    The closed form of Gneiting and Raftery, *Strictly Proper Scoring Rules, Prediction, and
+    Estimation* (JASA 2007), with its sign turned so that it is an error, which for a scale near
+    zero is the absolute error:
+
+    .. math::
+        \mathrm{CRPS} = \sigma \left( z\,(2\Phi(z) - 1) + 2\varphi(z) - \frac{1}{\sqrt\pi} \right),
+        \quad z = \frac{y - \mu}{\sigma}
+
+    Args:
+        y_true: Readings, any shape.
+        mean: Means of the forecasts, of the shape of ``y_true``.
+        scale: Standard deviations of the forecasts (positive), of the shape of ``y_true``.
+
+    Returns:
+        The score averaged over all readings, in their unit.
+
+    Raises:
+        TypeError: If an input is no array or tensor of floating point numbers.
+        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a scale is
+            not positive.
+    """
+    true, mu, sigma = _readings(y_true=y_true, mean=mean, scale=scale)
+    if (sigma <= 0).any():
+        raise ValueError(f"'scale' must be > 0 everywhere (got a smallest value of {sigma.min()}).")
+    z = (true - mu) / sigma
+    # 2 Phi(z) - 1 = erf(z / sqrt(2)), which numpy lacks.
+    centered_cdf = torch.erf(torch.from_numpy(np.asarray(z / math.sqrt(2.0)))).numpy()
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    return float(np.mean(sigma * (z * centered_cdf + 2.0 * density - 1.0 / math.sqrt(math.pi))))
+
+
+def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> dict[str, float]:
+    """How well scores find the directed edges of a known graph; self-loops do not count.
+
+    Both matrices are read entry by entry, so they must agree on which side is the source: the
+    attention of this package is target-row, ``scores[i, j]`` being the edge from source ``j`` to
+    target ``i``.
+
+    Args:
+        adjacency_true: The true graph ``[N, N]``; every nonzero entry is an edge.
+        scores: Scores of the edges ``[N, N]``, such as an attention matrix.
+        threshold: An edge is found if its score is above this; 0 takes every edge that a sparse
+            attention kept.
+
+    Returns:
+        ``precision`` (0 if no edge is found), ``recall`` and ``F1`` at the threshold, and
+        ``AUROC``, the chance that a true edge scores above an absent one (ties count half), which
+        no threshold enters.
+
+    Raises:
+        TypeError: If a matrix is no array or tensor of real numbers (of floats, for ``scores``) or
+            the threshold no number.
+        ValueError: If the matrices are not square, differ in shape or hold a NaN or an Inf, or if
+            the true graph has no edge or no absent edge, which leaves recall or AUROC undefined.
+    """
+    check_float("threshold", threshold)
+    true = _to_float64("adjacency_true", adjacency_true, floating_only=False)
+    score = _to_float64("scores", scores)
+    if true.ndim != 2 or true.shape[0] != true.shape[1]:
+        raise ValueError(f"'adjacency_true' must be square [N, N] (got shape {list(true.shape)}).")
+    _check_same_shape("scores", score, "adjacency_true", true)
+
+    off_diagonal = ~np.eye(true.shape[0], dtype=bool)
+    is_edge = true[off_diagonal] != 0
+    edge_score = score[off_diagonal]
+    if is_edge.all() or not is_edge.any():
+        raise ValueError(
+            "'adjacency_true' must have at least one edge and one absent edge off the diagonal "
+            f"(got {int(is_edge.sum())} edges of {is_edge.size})."
+        )
+
+    # Imported here: only this line needs it, and it takes longer to load than the rest of the
+    # module.
+    from sklearn.metrics import roc_auc_score
+
+    found = edge_score > threshold
+    hits = int((found & is_edge).sum())
+    return {
+        "precision": hits / int(found.sum()) if found.any() else 0.0,
+        "recall": hits / int(is_edge.sum()),
+        "F1": 2.0 * hits / (int(found.sum()) + int(is_edge.sum())),
+        "AUROC": float(roc_auc_score(is_edge, edge_score)),
+    }
+
+
+def _readings(**values: Any) -> list[FloatArray]:
+    """Return the arguments as finite, non-empty float64 arrays of one shape."""
+    arrays = {name: _to_float64(name, value) for name, value in values.items()}
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        _check_same_shape(name, array, first_name, first)
+    return list(arrays.values())
+
+
+def _to_float64(name: str, value: Any, *, floating_only: bool = True) -> FloatArray:
+    """Return a finite, non-empty float64 array on the CPU."""
+    kind = "a floating point" if floating_only else "a real-valued"
+    if isinstance(value, Tensor):
+        floating, real = value.is_floating_point(), not value.is_complex()
+    elif isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
+        floating, real = value.dtype.kind == "f", value.dtype.kind in "fiub"
+    else:
+        raise TypeError(
+            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {type(value).__name__})."
+        )
+    if not (floating if floating_only else real):
+        raise TypeError(
+            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {value.dtype})."
+        )
+    if isinstance(value, Tensor):
+        array = value.detach().to("cpu", torch.float64).numpy()
+    else:
+        array = value.astype(np.float64)
+    if array.size == 0:
+        raise ValueError(f"'{name}' must not be empty (got shape {list(array.shape)}).")
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise ValueError(
+            f"'{name}' must be finite (got {int((~finite).sum())} NaN or Inf of {array.size} "
+            "values)."
+        )
+    return array
+
+
+def _check_same_shape(name: str, array: FloatArray, other_name: str, other: FloatArray) -> None:
+    if array.shape != other.shape:
+        raise ValueError(
+            f"'{name}' must have the shape of '{other_name}', {list(other.shape)} "
+            f"(got {list(array.shape)})."
+        )

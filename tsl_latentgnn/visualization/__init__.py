@@ -1,0 +1,19 @@
+"""Figures of learned graphs and forecasts; needs ``pip install "tsl-latentgnn[viz]"``.
+
+Every function returns the matplotlib object that it drew on: ``plt.show()`` shows it, ``savefig`` of
+the figure writes it. Pass ``ax`` to place it in a figure of your own. matplotlib is imported when the
+first figure is drawn.
+"""
+
+from tsl_latentgnn.visualization.attention import plot_attention, plot_learned_and_true
+from tsl_latentgnn.visualization.forecast import plot_forecast
+from tsl_latentgnn.visualization.graph import plot_graph
+from tsl_latentgnn.visualization.movie import save_attention_movie
+
+__all__ = [
+    "plot_attention",
+    "plot_forecast",
+    "plot_graph",
+    "plot_learned_and_true",
+    "save_attention_movie",
+]
