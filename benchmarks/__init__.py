@@ -1,0 +1,1 @@
+"""Benchmarks: forecasting models on standard datasets, through tsl and Hydra."""

@@ -1,0 +1,243 @@
+"""From a configuration to windows of a dataset, split, scaled and batched."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from benchmarks.models import (
+    BASELINES,
+    INDEX_COVARIATES,
+    check_name,
+    forward_inputs,
+    get_model_class,
+)
+from tsl_latentgnn._compat import mend_tsl
+
+mend_tsl()
+
+import tsl  # noqa: E402
+from tsl.data import (  # noqa: E402
+    HORIZON,
+    WINDOW,
+    BatchMapItem,
+    SpatioTemporalDataModule,
+    SpatioTemporalDataset,
+)
+from tsl.data.preprocessing import StandardScaler  # noqa: E402
+
+from benchmarks.baselines import historical_average, last_valid_reading  # noqa: E402
+
+#: Where the tsl class of each dataset is.
+DATASETS = {
+    "gpvar": ("tsl.datasets", "GPVARDatasetAZ"),
+    "la": ("tsl.datasets", "MetrLA"),
+    "bay": ("tsl.datasets", "PemsBay"),
+    "pems3": ("tsl.datasets", "PeMS03"),
+    "pems4": ("tsl.datasets", "PeMS04"),
+    "pems7": ("tsl.datasets", "PeMS07"),
+    "pems8": ("tsl.datasets", "PeMS08"),
+    "largest": ("tsl.datasets", "LargeST"),
+}
+
+_MARK_MINUTES = (15, 30, 60)
+_MARK_STEPS = (1, 3, 6, 12)  # where there is no clock: the steps of 15, 30 and 60 minutes, and 1
+
+
+@dataclass(frozen=True)
+class ForecastingData:
+    """A dataset, cut for forecasting.
+
+    Attributes:
+        dataset: The tsl dataset.
+        windows: Its windows, a :class:`tsl.data.SpatioTemporalDataset`.
+        datamodule: Splits, scales and batches the windows; already set up.
+        step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
+        slots_per_day: Steps of a day; ``None`` where there is no clock.
+    """
+
+    dataset: Any
+    windows: Any
+    datamodule: Any
+    step_minutes: float | None
+    slots_per_day: int | None
+
+    def marks(self) -> dict[str, int]:
+        """Return the points of the horizon to report, ``{label: index of the step}``.
+
+        These are 15, 30 and 60 minutes ahead, as far as the horizon holds them. Labels are minutes,
+        or ``"step 3"`` where there is no clock.
+        """
+        steps = range(1, self.windows.horizon + 1)
+        if self.step_minutes is None:
+            return {f"step {step}": step - 1 for step in _MARK_STEPS if step in steps}
+        ahead = {minutes: minutes / self.step_minutes for minutes in _MARK_MINUTES}
+        return {str(m): int(step) - 1 for m, step in ahead.items() if step in steps}
+
+    def model_kwargs(self) -> dict[str, Any]:
+        """Return what the data tells a model; tsl drops what its class does not take."""
+        exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
+        tables = [] if self.slots_per_day is None else [self.slots_per_day, 7]
+        return {
+            "n_nodes": self.windows.n_nodes,
+            "input_size": self.windows.n_channels,
+            "output_size": self.windows.n_channels,
+            "window": self.windows.window,
+            "horizon": self.windows.horizon,
+            "exog_size": exog_size,
+            "future_exog_size": exog_size if "u_future" in self.windows.input_map else 0,
+            "n_exog_emb": tables,  # STID; it fails on None, its own default
+        }
+
+
+def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
+    """Return the tsl dataset with the short name ``name``.
+
+    Args:
+        name: A key of :data:`DATASETS`.
+        data_dir: The dataset's own folder, with its raw files or what tsl builds of them; tsl
+            builds in place. (default: tsl's storage, to which it downloads what is absent)
+        **hparams: Further arguments of the dataset class.
+
+    Raises:
+        ValueError: If there is no such dataset, or ``data_dir`` lacks its files.
+    """
+    module, class_name = DATASETS[check_name("dataset.name", name, DATASETS)]
+    dataset_class = getattr(importlib.import_module(module), class_name)
+    if data_dir is not None:
+        data_dir = os.path.abspath(os.path.expanduser(data_dir))
+        _check_files(dataset_class, data_dir, hparams)
+    elif tsl.config.data_dir is None:
+        # tsl's Experiment overwrites its own default by the null of the configuration.
+        tsl.config.data_dir = os.path.join(tsl.config.root_dir, ".storage")
+    return dataset_class(root=data_dir, **hparams)
+
+
+def load_data(cfg: DictConfig) -> ForecastingData:
+    """Return the data of a run: windows with the inputs of ``cfg.model``, split and scaled.
+
+    Args:
+        cfg: The configuration of the run. Read are ``data_dir``, ``dataset``, ``model.name``,
+            ``window``, ``horizon``, ``stride``, ``batch_size`` and ``workers``.
+
+    Raises:
+        ValueError: If a name is unknown, files are missing, or the series is too short for the
+            windows and splits.
+    """
+    inputs = forward_inputs(get_model_class(cfg.model.name))
+    options = OmegaConf.to_container(cfg.dataset, resolve=True)
+    assert isinstance(options, dict)
+    dataset = load_dataset(cfg.dataset.name, cfg.data_dir, **options["hparams"])
+    step_minutes = _step_minutes(dataset.index)
+    slots_per_day = None if step_minutes is None else round(24 * 60 / step_minutes)
+
+    windows = SpatioTemporalDataset(
+        target=dataset.dataframe(),
+        mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
+        connectivity=dataset.get_connectivity(**options["connectivity"]),
+        window=cfg.window,
+        horizon=cfg.horizon,
+        stride=cfg.stride,
+    )
+    if step_minutes is not None:
+        if cfg.model.name in INDEX_COVARIATES:
+            u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
+            u = u.astype(np.int64)
+        else:
+            u = dataset.datetime_encoded("day").values
+        windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
+    if cfg.dataset.future_u and "u_future" in inputs and "u" in windows.covariates:
+        windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
+    if cfg.dataset.input_mask and "input_mask" in inputs and windows.mask is not None:
+        # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
+        windows.update_input_map(input_mask=BatchMapItem("mask", WINDOW, preprocess=False))
+
+    splitter = dataset.get_splitter(**options["splitting"])
+    splitter.split(windows)
+    _check_splits(windows, splitter)
+    datamodule = SpatioTemporalDataModule(
+        dataset=windows,
+        scalers={} if cfg.model.name in BASELINES else {"target": StandardScaler(axis=(0, 1))},
+        splitter=splitter,
+        batch_size=cfg.batch_size,
+        workers=cfg.workers,
+    )
+    datamodule.setup()
+    if cfg.model.name in BASELINES:
+        _add_forecast(cfg.model.name, datamodule)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day)
+
+
+def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) -> None:
+    """Raise where tsl would download: neither the built nor the raw files are all there."""
+    # The lists of files are properties of an instance, and to make one is to load it.
+    probe = dataset_class.__new__(dataset_class)
+    probe.root = data_dir
+    if dataset_class.__name__ == "LargeST":
+        year = hparams.get("year", 2019)
+        years = range(2017, 2022) if year is None else [year] if isinstance(year, int) else year
+        probe.years = sorted(years)
+    raw = [os.path.relpath(path, data_dir) for path in probe.raw_files_paths_list]
+    built = [os.path.relpath(path, data_dir) for path in probe.required_files_paths_list]
+    missing_raw = [name for name in raw if not os.path.exists(os.path.join(data_dir, name))]
+    missing_built = [name for name in built if not os.path.exists(os.path.join(data_dir, name))]
+    if missing_raw and missing_built:
+        expected = f"the raw files {', '.join(raw)}"
+        missing = f"of the raw files {', '.join(missing_raw)}"
+        if built != raw:
+            expected += f" or those that tsl builds, {', '.join(built)}"
+            missing += f"; of the built ones {', '.join(missing_built)}"
+        raise ValueError(
+            f"'data_dir' must be a folder with {expected} "
+            f"(got {data_dir!r}, which lacks {missing})."
+        )
+
+
+def _step_minutes(index: Any) -> float | None:
+    if not isinstance(index, pd.DatetimeIndex):
+        return None
+    return (index[1] - index[0]).total_seconds() / 60
+
+
+def _slot_of_day(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
+    return ((index.hour * 60 + index.minute) // step_minutes).to_numpy()
+
+
+def _check_splits(windows: Any, splitter: Any) -> None:
+    parts = {
+        "train": splitter.train_idxs,
+        "validation": splitter.val_idxs,
+        "test": splitter.test_idxs,
+    }
+    empty = [part for part, indices in parts.items() if len(indices) == 0]
+    # Where the series is too short tsl cuts at a negative position, which counts from the end.
+    together = np.concatenate(list(parts.values()))
+    overlap = np.unique(together).size < together.size
+    if empty or overlap:
+        found = "overlapping parts" if overlap else f"none in {', '.join(empty)}"
+        raise ValueError(
+            f"'dataset.splitting' must leave windows in each part (got {found} "
+            f"from {windows.n_steps} steps with window {windows.window}, horizon {windows.horizon} "
+            f"and stride {windows.stride})."
+        )
+
+
+def _add_forecast(name: str, datamodule: Any) -> None:
+    """Add what a baseline forecasts from to the windows, as an input of its model."""
+    windows = datamodule.torch_dataset
+    target = windows.target.numpy()
+    mask = windows.get_mask(dtype=bool).numpy()
+    train_steps = datamodule.train_slice.numpy()
+    if name == "persistence":
+        value = last_valid_reading(target, mask, train_steps)
+        windows.add_covariate("last_valid", value, "t n f", synch_mode=WINDOW)
+    else:
+        value = historical_average(target, mask, train_steps, windows.index)
+        windows.add_covariate("average", value, "t n f", synch_mode=HORIZON)

@@ -1,0 +1,276 @@
+"""Train a model on a dataset, score it, note the result.
+
+``python -m benchmarks.forecasting model=gwnet dataset=la`` takes Hydra overrides of
+``config/default.yaml``; ``-m`` sweeps. The protocol is that of tsl's traffic example: masked MAE as
+loss, early stopping on the validation MAE, the best checkpoint is tested.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import statistics
+import sys
+import warnings
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torchmetrics import MetricCollection
+
+from benchmarks.environment import (
+    command_line,
+    git_revision,
+    hardware,
+    peak_memory_mib,
+    reset_peak_memory,
+    versions,
+)
+from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
+from benchmarks.results import append_record, collect_errors, describe, metric_key
+from benchmarks.training import BestCheckpoint, EpochTimer
+from tsl_latentgnn._compat import mend_tsl
+
+mend_tsl()
+
+from tsl.experiment import Experiment  # noqa: E402
+from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE  # noqa: E402
+
+from benchmarks.data import ForecastingData, load_data  # noqa: E402
+
+CONFIG_DIR = Path(__file__).parent / "config"
+LOGGERS = ("none", "tensorboard", "wandb")
+
+_SETTINGS = (
+    "dataset",
+    "model",
+    "engine",
+    "optimizer",
+    "lr_scheduler",
+    "window",
+    "horizon",
+    "stride",
+    "epochs",
+    "patience",
+    "batch_size",
+    "grad_clip_val",
+    "trainer",
+)
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Run one experiment and append its result to ``cfg.results_file``.
+
+    Args:
+        cfg: ``config/default.yaml`` with its overrides, and ``run.dir`` and ``run.name``, which
+            tsl's ``Experiment`` adds.
+
+    Returns:
+        dict: The result as written.
+
+    Raises:
+        ValueError: If a name is unknown or a value does not fit; the message names the key.
+    """
+    trained = check_trainable(cfg)
+    exp_logger = build_logger(cfg)
+    _silence_lightning()
+    reset_peak_memory()
+    data = load_data(cfg)
+    predictor = build_predictor(cfg, data)
+
+    timer = EpochTimer()
+    checkpoint = BestCheckpoint(
+        dirpath=cfg.run.dir, save_top_k=1, save_last=True, monitor="val_mae", mode="min"
+    )
+    stopping = EarlyStopping(monitor="val_mae", patience=cfg.patience, mode="min")
+    arguments = {
+        "max_epochs": cfg.epochs,
+        "devices": 1,
+        "default_root_dir": cfg.run.dir,
+        "logger": exp_logger,
+        "gradient_clip_val": cfg.grad_clip_val,
+        "callbacks": [timer, stopping, checkpoint] if trained else [],
+        "enable_checkpointing": trained,
+        **_to_dict(cfg.trainer),
+    }
+    trainer = Trainer(**arguments)
+    if trained:
+        _check_batches(cfg, data)
+        trainer.fit(predictor, datamodule=data.datamodule, ckpt_path=cfg.ckpt_path)
+        if checkpoint.best_model_path:
+            predictor.load_model(checkpoint.best_model_path)
+
+    predictor.freeze()
+    (val,) = trainer.validate(predictor, datamodule=data.datamodule, verbose=False)
+    (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+    device = trainer.strategy.root_device
+    marks = data.marks()
+    record = {
+        "dataset": cfg.dataset.name,
+        "model": cfg.model.name,
+        "label": cfg.label,
+        "seed": cfg.run.get("seed", cfg.seed),
+        "val": collect_errors(val, "val", marks),
+        "test": collect_errors(test, "test", marks),
+        "parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
+        "seconds_per_epoch": statistics.median(timer.seconds) if timer.seconds else None,
+        "epochs": trainer.current_epoch if trained else 0,
+        "peak_mib": peak_memory_mib(device),
+        "settings": {key: _to_dict(cfg)[key] for key in _SETTINGS},
+        "versions": versions(),
+        "hardware": hardware(device),
+        "command": command_line(),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git_revision(),
+    }
+    if trainer.is_global_zero:
+        append_record(cfg.results_file, record)
+        print(describe(record))
+    return record
+
+
+def check_trainable(cfg: DictConfig) -> bool:
+    """Return whether the model of ``cfg`` is trained.
+
+    Raises:
+        ValueError: If ``ckpt_path`` is given for a model without training, or is not a file.
+    """
+    get_model_class(cfg.model.name)
+    trained = cfg.model.name not in BASELINES
+    if cfg.ckpt_path is not None and not trained:
+        raise ValueError(
+            f"'ckpt_path' must be null for model {cfg.model.name}, which is not trained "
+            f"(got {cfg.ckpt_path!r})."
+        )
+    if cfg.ckpt_path is not None and not os.path.isfile(cfg.ckpt_path):
+        raise ValueError(f"'ckpt_path' must be a checkpoint (got {cfg.ckpt_path!r}: no such file).")
+    return trained
+
+
+def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
+    """Return the Lightning module that trains and scores the model of ``cfg`` on ``data``.
+
+    Raises:
+        ValueError: If the engine, the model, the optimizer or the scheduler has an unknown name.
+    """
+    model_class = get_model_class(cfg.model.name)
+    model_kwargs = data.model_kwargs()
+    model_class.filter_model_args_(model_kwargs)
+    model_kwargs.update(_to_dict(cfg.model.hparams))
+
+    optimizer = _torch_class(
+        "optimizer.name", cfg.optimizer.name, torch.optim, torch.optim.Optimizer
+    )
+    scheduler, scheduler_kwargs = None, None
+    if cfg.lr_scheduler is not None:
+        schedulers = torch.optim.lr_scheduler
+        scheduler = _torch_class(
+            "lr_scheduler.name", cfg.lr_scheduler.name, schedulers, schedulers.LRScheduler
+        )
+        scheduler_kwargs = _to_dict(cfg.lr_scheduler.get("hparams") or {})
+
+    predictor = get_engine_class(cfg.engine.name)(
+        model_class=model_class,
+        model_kwargs=model_kwargs,
+        optim_class=optimizer,
+        optim_kwargs=_to_dict(cfg.optimizer.hparams),
+        scheduler_class=scheduler,
+        scheduler_kwargs=scheduler_kwargs,
+        loss_fn=MaskedMAE(),
+        **_to_dict(cfg.engine.hparams),
+    )
+    # torchmetrics merges for good the metrics that agree on the first batch; those of a batch
+    # without a valid reading all agree on zero.
+    for split, marks in (("train", {}), ("val", data.marks()), ("test", data.marks())):
+        metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
+        setattr(predictor, f"{split}_metrics", metrics)
+    return predictor
+
+
+def build_metrics(marks: dict[str, int]) -> dict[str, Any]:
+    """Return tsl's masked metrics over the horizon and at the given steps of it."""
+    metrics = {}
+    for name, metric in (("mae", MaskedMAE), ("mse", MaskedMSE), ("mape", MaskedMAPE)):
+        metrics[metric_key(name)] = metric()
+        for mark, step in marks.items():
+            metrics[metric_key(name, mark)] = metric(at=step)
+    return metrics
+
+
+def build_logger(cfg: DictConfig) -> Logger | bool:
+    """Return the Lightning logger of ``cfg.logger``; ``False`` for none.
+
+    Raises:
+        ValueError: If ``cfg.logger.backend`` has an unknown name.
+    """
+    backend = check_name("logger.backend", cfg.logger.backend, LOGGERS)
+    if backend == "none":
+        return False
+    tags = list(cfg.tags)
+    exp_logger: Logger
+    if backend == "wandb":
+        exp_logger = WandbLogger(
+            name=cfg.run.name,
+            save_dir=cfg.run.dir,
+            project=cfg.logger.project,
+            offline=cfg.logger.offline,
+            tags=tags,
+        )
+    else:
+        exp_logger = TensorBoardLogger(
+            save_dir=cfg.run.dir, name=f"{cfg.run.name}_{'_'.join(tags)}"
+        )
+    exp_logger.log_hyperparams(_to_dict(cfg))
+    return exp_logger
+
+
+def _torch_class(key: str, name: str, module: Any, base: type) -> Any:
+    """Return a class of a torch module by its name, if it is a proper subclass of ``base``."""
+    classes = {
+        label: value
+        for label, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+    }
+    return classes[check_name(key, name, sorted(classes))]
+
+
+def _to_dict(node: Any) -> dict[str, Any]:
+    """Return a part of the configuration in plain Python types, which checkpoints can hold."""
+    value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    assert isinstance(value, dict)
+    return {str(key): item for key, item in value.items()}
+
+
+def _check_batches(cfg: DictConfig, data: ForecastingData) -> None:
+    if data.datamodule.train_len < cfg.batch_size:
+        raise ValueError(
+            f"'batch_size' must be at most the {data.datamodule.train_len} windows of the training "
+            f"part, whose incomplete batches tsl drops (got {cfg.batch_size})."
+        )
+
+
+def _silence_lightning() -> None:
+    """Drop two warnings of every run: tsl logs each metric and leaves its config in the folder."""
+    for message in (
+        r"You called `self.log\(.*no logger configured",
+        "Checkpoint directory .* exists",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def main() -> None:
+    """Run the experiment that the command line describes."""
+    experiment = Experiment(run_fn=run, config_path=str(CONFIG_DIR), config_name="default")
+    if len(sys.argv) > 2 and sys.argv[2].startswith("-"):
+        # tsl has put an override first, and Hydra takes none on both sides of a flag such as -m.
+        sys.argv.append(sys.argv.pop(1))
+    experiment.run()
+
+
+if __name__ == "__main__":
+    main()

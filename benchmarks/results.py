@@ -1,0 +1,130 @@
+"""Results of runs: one JSON line each, and how they look in print."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+METRICS = ("mae", "rmse", "mape")
+SPLITS = ("val", "test")
+
+#: What every line holds, apart from the settings and the environment of the run.
+_REQUIRED = ("dataset", "model", "label", "seed", *SPLITS, "parameters")
+
+
+def metric_key(metric: str, mark: str | None = None) -> str:
+    """Return the name under which a metric is logged, overall or at a mark of the horizon."""
+    return metric if mark is None else f"{metric}_at_{mark.replace(' ', '_')}"
+
+
+def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]) -> dict[str, Any]:
+    """Return the errors of a split from the metrics that tsl logged.
+
+    Args:
+        logged: Metrics such as ``test_mae`` and ``test_mse_at_15``.
+        split: ``"val"`` or ``"test"``.
+        marks: Labels of the points of the horizon.
+
+    Returns:
+        dict: ``{"mae", "rmse", "mape", "at": {mark: {"mae", "rmse", "mape"}}}``. RMSE is the root
+        of the squared error pooled over all valid readings; MAPE is a fraction. What is not finite
+        is ``None``, for JSON has no other word for it.
+    """
+
+    def errors(mark: str | None) -> dict[str, float | None]:
+        mae, mse, mape = (
+            float(logged[f"{split}_{metric_key(metric, mark)}"])
+            for metric in ("mae", "mse", "mape")
+        )
+        rmse = math.sqrt(mse) if mse >= 0 else math.nan
+        values = {"mae": mae, "rmse": rmse, "mape": mape}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+    return {**errors(None), "at": {mark: errors(mark) for mark in marks}}
+
+
+def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+    """Append a record to a file of results, as one line in one write: runs may share the file.
+
+    Raises:
+        OSError: If the line could not be written in full.
+    """
+    line = (json.dumps(record, allow_nan=False) + "\n").encode()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        written = os.write(file, line)
+    finally:
+        os.close(file)
+    if written != len(line):
+        raise OSError(f"only {written} of {len(line)} bytes of the result were written to {path}")
+
+
+def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
+    """Yield the records of files of results, in order; empty lines are passed over.
+
+    Raises:
+        ValueError: If a file is missing or a line is not a record; the message names both.
+    """
+    for path in paths:
+        if not os.path.isfile(path):
+            raise ValueError(
+                f"'FILE' must be a file of results (got {os.fspath(path)!r}: no such file)."
+            )
+        for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+            if line.strip():
+                yield _parse(line, f"{os.fspath(path)}, line {number}")
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not a JSON object ({error}).") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: not a JSON object (got {type(record).__name__}).")
+    missing = [key for key in _REQUIRED if key not in record]
+    if missing:
+        raise ValueError(f"{where}: not a result: {', '.join(missing)} missing.")
+    for split in SPLITS:
+        errors = record[split]
+        if not isinstance(errors, dict) or not isinstance(errors.get("at"), dict):
+            raise ValueError(f"{where}: '{split}' must hold errors and 'at' (got {errors!r}).")
+        for place in (errors, *errors["at"].values()):
+            for metric in METRICS:
+                if not isinstance(place.get(metric, ""), int | float | None):
+                    raise ValueError(
+                        f"{where}: '{split}' must hold the number '{metric}' (got {place!r})."
+                    )
+    return record
+
+
+def mark_title(mark: str) -> str:
+    """Return a mark of the horizon in words: ``"15 min"``; ``"step 1"`` without a clock."""
+    return f"{mark} min" if mark.isdigit() else mark
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Return the result of one run as a table in plain text."""
+    name = f"{record['model']} on {record['dataset']}, seed {record['seed']}"
+    if record["label"] is not None:
+        name += f", {record['label']}"
+    lines = [name, f"{'':>14}{'MAE':>10}{'RMSE':>10}{'MAPE (%)':>12}"]
+    for split in SPLITS:
+        errors = record[split]
+        rows = {"overall": errors, **{mark_title(m): e for m, e in errors["at"].items()}}
+        for title, row in rows.items():
+            mae, rmse, mape = (math.nan if row[m] is None else row[m] for m in METRICS)
+            lines.append(f"{split:<5}{title:>9}{mae:>10.4f}{rmse:>10.4f}{100 * mape:>12.2f}")
+    seconds = record["seconds_per_epoch"]
+    speed = "not trained" if seconds is None else f"{seconds:.2f} s/epoch"
+    lines.append(
+        f"{record['parameters']:,} parameters, {record['epochs']} epochs, {speed}, "
+        f"peak {record['peak_mib']:,.0f} MiB"
+    )
+    return "\n".join(lines)

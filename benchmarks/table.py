@@ -1,0 +1,113 @@
+"""One Markdown table from files of results: ``python -m benchmarks.table FILE...``.
+
+A row is a dataset, a model and a label; errors are means over its seeds, with the standard
+deviation (of the sample) from two seeds on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.results import METRICS, SPLITS, mark_title, read_records
+
+_TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
+
+
+def make_table(
+    records: Iterable[Mapping[str, Any]], split: str = "test", metric: str = "mae"
+) -> str:
+    """Return the Markdown table of some records.
+
+    Args:
+        records: Records as :func:`benchmarks.results.read_records` yields them. Of records with the
+            same dataset, model, label and seed the last one counts.
+        split: ``"test"`` or ``"val"``. (default: ``"test"``)
+        metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``.
+            (default: ``"mae"``)
+
+    Raises:
+        ValueError: If ``split`` or ``metric`` is none of these.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
+    if metric not in METRICS:
+        raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
+    rows: dict[tuple[str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    for record in records:
+        key = (record["dataset"], record["model"], record["label"] or "")
+        rows.setdefault(key, {})[record["seed"]] = record
+    runs = [run for seeds in rows.values() for run in seeds.values()]
+    marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
+    labelled = any(label for _, _, label in rows)
+
+    header = ["Dataset", "Model", *(["Label"] if labelled else []), "Seeds"]
+    left = len(header) - 1
+    header += [_TITLES[name] for name in METRICS]
+    header += [f"{_TITLES[metric]} at {mark_title(mark)}" for mark in marks]
+    header += ["Parameters", "s/epoch", "Peak MiB"]
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left)]
+    for (dataset, model, label), seeds in rows.items():
+        group = list(seeds.values())
+        line = [dataset, model, *([label] if labelled else []), str(len(group))]
+        line += [_mean_std([run[split][name] for run in group], name) for name in METRICS]
+        for mark in marks:
+            values = [run[split]["at"][mark][metric] for run in group if mark in run[split]["at"]]
+            line.append(_mean_std(values, metric))
+        line.append(_mean([run["parameters"] for run in group], ",.0f"))
+        line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
+        line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _mark_order(mark: str) -> tuple[bool, int, str]:
+    digits = "".join(filter(str.isdigit, mark))
+    return (not mark.isdigit(), int(digits) if digits else 0, mark)
+
+
+def _mean_std(values: Sequence[float | None], metric: str) -> str:
+    """Return ``mean ± std`` of some errors; a run that came to no number makes the mean none."""
+    if not values:
+        return "\N{EN DASH}"
+    unit, digits = (100, 2) if metric == "mape" else (1, 4)
+    numbers = [math.nan if value is None else unit * value for value in values]
+    text = f"{statistics.fmean(numbers):.{digits}f}"
+    if len(numbers) > 1:
+        # stdev is exact and refuses NaN
+        std = math.nan if any(map(math.isnan, numbers)) else statistics.stdev(numbers)
+        text += f" ± {std:.{digits}f}"
+    return text
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    numbers = [value for value in values if value is not None]
+    return format(statistics.fmean(numbers), form) if numbers else "\N{EN DASH}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of the files named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="file of results")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="part of the data")
+    parser.add_argument("--metric", choices=METRICS, default="mae", help="error at each mark")
+    options = parser.parse_args(arguments)
+    records = list(read_records(options.files))
+    if not records:
+        raise ValueError(f"'FILE' must hold results (got none in {', '.join(options.files)}).")
+    runs = {(r["dataset"], r["model"], r["label"], r["seed"]) for r in records}
+    if len(runs) < len(records):
+        print(
+            f"{len(records) - len(runs)} of {len(records)} results are of a run that comes again "
+            f"later; the last one counts. Set 'label' to tell variants apart.",
+            file=sys.stderr,
+        )
+    print(make_table(records, options.split, options.metric))
+
+
+if __name__ == "__main__":
+    main()

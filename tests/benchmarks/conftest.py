@@ -1,0 +1,122 @@
+"""Small stand-ins for the datasets, in the layout that tsl reads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))  # the benchmarks are not installed with the package
+
+SENSORS = [773869, 767541, 767542, 717447, 717446, 717445, 773062, 767620, 737529, 717816]
+STEPS = 480
+
+
+def write_la(folder: Path, steps: int = STEPS) -> Path:
+    """Write raw files of METR-LA's layout: ten sensors, five minutes apart, some zero readings."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    index = pd.date_range("2012-03-01", periods=steps, freq="5min")
+    day = np.sin(2 * np.pi * np.arange(steps) / 288)[:, None]
+    speed = (
+        55 + 8 * day * np.linspace(0.5, 1.5, len(SENSORS)) + rng.normal(size=(steps, len(SENSORS)))
+    )
+    speed[rng.random(speed.shape) < 0.08] = 0.0
+    speed[0] = 50.0
+    pd.DataFrame(speed, index=index, columns=SENSORS).to_hdf(folder / "metr_la.h5", key="df")
+    ids = [str(sensor) for sensor in SENSORS]
+    (folder / "sensor_ids_la.txt").write_text(",".join(ids))
+    locations = pd.DataFrame({"sensor_id": ids, "latitude": 34.1, "longitude": -118.3})
+    locations.to_csv(folder / "sensor_locations_la.csv")
+    pairs = [(a, b, 400.0 * abs(i - j)) for i, a in enumerate(ids) for j, b in enumerate(ids)]
+    distances = pd.DataFrame(
+        [pair for pair in pairs if pair[2] < 900], columns=["from", "to", "cost"]
+    )
+    distances.to_csv(folder / "distances_la.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def la_raw(tmp_path_factory):
+    return write_la(tmp_path_factory.mktemp("raw") / "la")
+
+
+@pytest.fixture
+def la_dir(la_raw, tmp_path):
+    """A METR-LA folder of one's own: tsl builds in place."""
+    return shutil.copytree(la_raw, tmp_path / "la")
+
+
+@pytest.fixture(scope="session")
+def gpvar_dir(tmp_path_factory):
+    """GPVAR-AZ cut to a few steps, as tsl stores it after generating it."""
+    folder = tmp_path_factory.mktemp("gpvar")
+    series = np.random.default_rng(1).normal(size=(2, 220, 30, 1)).astype(np.float32)
+    np.save(folder / "GPVAR_AZ.npy", series)
+    return folder
+
+
+@pytest.fixture
+def make_cfg(tmp_path):
+    """Compose a configuration as the command line does, with the entries tsl's Experiment adds."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import open_dict
+
+    from benchmarks.forecasting import CONFIG_DIR
+
+    def make(*overrides, **values):
+        texts = [*overrides, *(f"{key}={value}" for key, value in values.items())]
+        with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+            cfg = compose("default", overrides=texts)
+        with open_dict(cfg):
+            cfg.run = {"dir": str(tmp_path / "run"), "name": "test", "seed": cfg.seed}
+            cfg.results_file = str(tmp_path / "results.jsonl")
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Run the benchmark's command line in an empty folder."""
+
+    def run(*arguments, module="benchmarks.forecasting", check=True):
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if check:
+            assert done.returncode == 0, done.stderr[-4000:]
+        return done
+
+    return run
+
+
+QUICK = (
+    "epochs=1",
+    "batch_size=16",
+    "+trainer.limit_train_batches=2",
+    "+trainer.limit_val_batches=2",
+    "+trainer.limit_test_batches=2",
+    "+trainer.enable_progress_bar=false",
+    "+trainer.enable_model_summary=false",
+    "+trainer.accelerator=cpu",
+)
+
+
+@pytest.fixture
+def quick():
+    """Overrides that make a run as short as it can be."""
+    return QUICK

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.baselines import (
+    HistoricalAverageModel,
+    PersistenceModel,
+    historical_average,
+    last_valid_reading,
+)
+from benchmarks.data import load_data
+from benchmarks.forecasting import run
+
+pytestmark = pytest.mark.tsl
+
+
+def series(steps, nodes=3, channels=2, missing=0.3, seed=0):
+    rng = np.random.default_rng(seed)
+    target = rng.normal(size=(steps, nodes, channels)).astype(np.float32)
+    return target, rng.random(target.shape) >= missing
+
+
+def test_last_valid_reading():
+    target, mask = series(40, missing=0.7)
+    mask[:, 1, 0] = False  # a sensor that never reads
+    train = np.arange(20)
+    result = last_valid_reading(target, mask, train)
+    for n in range(3):
+        for f in range(2):
+            last = None
+            for t in range(40):
+                last = target[t, n, f] if mask[t, n, f] else last
+                if last is not None:
+                    assert result[t, n, f] == last
+                else:
+                    own = [target[s, n, f] for s in train if mask[s, n, f]]
+                    channel = [
+                        np.mean([target[s, m, f] for s in train if mask[s, m, f]])
+                        for m in range(3)
+                        if mask[:20, m, f].any()
+                    ]
+                    expected = np.mean(own) if own else np.mean(channel)
+                    np.testing.assert_allclose(result[t, n, f], expected, rtol=1e-5)
+
+
+def naive_average(target, mask, train, index, weekday):
+    """Mean over comparable steps, by loops; the coarser means where there is none."""
+    steps, nodes, channels = target.shape
+    result = np.zeros(target.shape)
+    for t in range(steps):
+        for n in range(nodes):
+            for f in range(channels):
+                same_time, same_day, all_times = [], [], []
+                for s in train:
+                    if not mask[s, n, f]:
+                        continue
+                    all_times.append(target[s, n, f])
+                    if index[s].time() == index[t].time():
+                        same_time.append(target[s, n, f])
+                        if index[s].dayofweek == index[t].dayofweek:
+                            same_day.append(target[s, n, f])
+                found = (same_day if weekday else []) or same_time or all_times
+                result[t, n, f] = np.mean(found)
+    return result
+
+
+@pytest.mark.parametrize(("train_days", "weekday"), [(13, False), (14, True), (15, True)])
+def test_historical_average(train_days, weekday):
+    index = pd.date_range("2020-01-01 06:00", periods=4 * 18, freq="6h")
+    target, mask = series(len(index), nodes=2)
+    mask[:56, 0, 0] &= index[:56].hour != 12  # one time of day is never valid there
+    train = np.arange(4 * train_days)
+    result = historical_average(target, mask, train, index)
+    expected = naive_average(target, mask, train, index, weekday)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
+    assert result.dtype == np.float32
+
+
+def test_historical_average_does_not_see_the_rest():
+    index = pd.date_range("2020-01-01", periods=96, freq="1h")
+    target, mask = series(96)
+    changed = target.copy()
+    changed[48:] += 100
+    train = np.arange(48)
+    np.testing.assert_array_equal(
+        historical_average(target, mask, train, index),
+        historical_average(changed, mask, train, index),
+    )
+
+
+def test_historical_average_without_a_clock():
+    target, mask = series(30)
+    result = historical_average(target, mask, np.arange(20))
+    for n in range(3):
+        for f in range(2):
+            expected = target[:20, n, f][mask[:20, n, f]].mean()
+            np.testing.assert_allclose(result[:, n, f], expected, rtol=1e-5)
+
+
+def test_historical_average_of_nothing():
+    target, mask = series(10)
+    mask[:5] = False
+    with pytest.raises(ValueError, match="'mask' must hold a valid reading"):
+        historical_average(target, mask, np.arange(5))
+
+
+def test_models():
+    x, given = torch.zeros(2, 4, 3, 1), torch.randn(2, 4, 3, 1)
+    forecast = PersistenceModel(horizon=6)(x, given)
+    assert forecast.shape == (2, 6, 3, 1)
+    for step in range(6):
+        torch.testing.assert_close(forecast[:, step], given[:, 3])
+    torch.testing.assert_close(HistoricalAverageModel()(x, given), given)
+
+
+@pytest.mark.parametrize("model", ["persistence", "ha"])
+@pytest.mark.parametrize("dataset", ["la", "gpvar"])
+def test_scores_on_the_test_split(make_cfg, la_dir, gpvar_dir, model, dataset):
+    cfg = make_cfg(
+        "+trainer.enable_progress_bar=false",
+        dataset=dataset,
+        model=model,
+        data_dir=la_dir if dataset == "la" else gpvar_dir,
+        batch_size=7,
+    )
+    record = run(cfg)
+    data = load_data(cfg)
+    windows, module = data.windows, data.datamodule
+    target = windows.target.numpy()
+    mask = windows.mask.numpy()
+    average = historical_average(target, mask, module.train_slice.numpy(), windows.index)
+    errors, readings, at = [], [], []
+    for i in module.testset.indices:
+        end = int(windows.indices[i]) + windows.window
+        for h in range(windows.horizon):
+            for n in range(windows.n_nodes):
+                if not mask[end + h, n, 0]:
+                    continue
+                if model == "ha":
+                    forecast = average[end + h, n, 0]
+                else:
+                    back = end - 1
+                    while not mask[back, n, 0]:
+                        back -= 1
+                    forecast = target[back, n, 0]
+                errors.append(float(forecast) - float(target[end + h, n, 0]))
+                readings.append(float(target[end + h, n, 0]))
+                at.append(h)
+    errors, readings, at = np.array(errors), np.array(readings), np.array(at)
+    test = record["test"]
+    for label, step in {None: None, **data.marks()}.items():
+        chosen = slice(None) if step is None else at == step
+        got = test if label is None else test["at"][label]
+        e = errors[chosen]
+        np.testing.assert_allclose(got["mae"], np.abs(e).mean(), rtol=1e-5)
+        np.testing.assert_allclose(got["rmse"], math.sqrt((e**2).mean()), rtol=1e-5)
+        np.testing.assert_allclose(got["mape"], np.abs(e / readings[chosen]).mean(), rtol=1e-3)
+    assert record["parameters"] == 0
+    assert record["epochs"] == 0
+    assert record["seconds_per_epoch"] is None
+
+
+def test_a_checkpoint_is_refused(make_cfg):
+    with pytest.raises(ValueError, match="'ckpt_path' must be null for model ha"):
+        run(make_cfg(model="ha", ckpt_path="any.ckpt"))

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from omegaconf import OmegaConf
+
+from benchmarks.data import DATASETS
+from benchmarks.forecasting import CONFIG_DIR
+from benchmarks.models import BASELINES, MODELS, get_model_class
+
+pytestmark = pytest.mark.tsl
+
+# As published with tsl's traffic example.
+LEARNING_RATES = {"agcrn": 0.003, "gatedgn": 0.005, "grugcn": 0.003}
+
+
+def test_there_is_a_file_for_each_name():
+    for group, names in (("dataset", DATASETS), ("model", MODELS)):
+        files = {path.stem for path in (CONFIG_DIR / group).glob("*.yaml")}
+        assert {name for name in files if not name.startswith("_")} == set(names)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_model_composes_on_every_dataset(make_cfg, dataset):
+    for model in MODELS:
+        cfg = make_cfg(dataset=dataset, model=model)
+        values = OmegaConf.to_container(cfg, resolve=True)
+        assert (values["dataset"]["name"], values["model"]["name"]) == (dataset, model)
+        assert (cfg.window, cfg.horizon) == ((4, 1) if dataset == "gpvar" else (12, 12))
+        assert cfg.optimizer.hparams.lr == LEARNING_RATES.get(model, 0.001)
+        assert values["dataset"]["connectivity"]["layout"] == "edge_index"
+        assert cfg.batch_size == (256 if model == "grugcn" else 64)
+        assert cfg.engine.name == ("latentgnn" if model == "latentgnn" else "predictor")
+        if model == "gatedgn":
+            assert values["model"]["hparams"]["input_window_size"] == cfg.window
+
+
+def test_hparams_are_arguments_of_the_model(make_cfg):
+    for model in set(MODELS) - {"latentgnn"}:
+        hparams = make_cfg(model=model).model.hparams
+        assert set(hparams) <= set(get_model_class(model).get_model_signature()["signature"])
+        assert bool(hparams) == (model not in BASELINES)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "val_len", "test_len"),
+    [
+        ("la", 0.1, 0.2),
+        ("bay", 0.1, 0.2),
+        ("pems3", 0.2, 0.2),
+        ("pems8", 0.2, 0.2),
+        ("largest", 0.25, 0.2),
+        ("gpvar", 0.125, 0.2),
+    ],
+)
+def test_splits(make_cfg, dataset, val_len, test_len):
+    splitting = make_cfg(dataset=dataset).dataset.splitting
+    assert splitting == {"val_len": val_len, "test_len": test_len}
+
+
+def test_the_command_line_wins(make_cfg):
+    cfg = make_cfg(
+        "optimizer.hparams.lr=0.5", "dataset.connectivity.layout=csr", model="agcrn", dataset="la"
+    )
+    assert cfg.optimizer.hparams.lr == 0.5
+    assert cfg.dataset.connectivity == {
+        "method": "distance",
+        "threshold": 0.1,
+        "include_self": False,
+        "layout": "csr",
+    }
