@@ -14,13 +14,14 @@ import sys
 import warnings
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torchmetrics import MetricCollection
 
 from benchmarks.environment import (
@@ -63,15 +64,47 @@ _SETTINGS = (
 )
 
 
+class Outcome(NamedTuple):
+    """What a run leaves behind.
+
+    Args:
+        record: The result, as one line of the results file.
+        predictor: The Lightning module with its best weights, frozen.
+        data: The data that it was trained on.
+        checkpoint: Path of the best checkpoint; ``None`` for a model that is not trained.
+    """
+
+    record: dict[str, Any]
+    predictor: Any
+    data: ForecastingData
+    checkpoint: str | None
+
+
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Run one experiment and append its result to ``cfg.results_file``.
+    """Run one experiment, append its result to ``cfg.results_file`` and print it as a table.
+
+    Args:
+        cfg: See :func:`fit_and_score`.
+
+    Returns:
+        dict: The result as written.
+
+    Raises:
+        ValueError: If a name is unknown or a value does not fit; the message names the key.
+    """
+    record = fit_and_score(cfg).record
+    if rank_zero_only.rank == 0:
+        append_record(cfg.results_file, record)
+        print(describe(record))
+    return record
+
+
+def fit_and_score(cfg: DictConfig) -> Outcome:
+    """Train the model of ``cfg`` and score its best weights on the validation and test parts.
 
     Args:
         cfg: ``config/default.yaml`` with its overrides, and ``run.dir`` and ``run.name``, which
             tsl's ``Experiment`` adds.
-
-    Returns:
-        dict: The result as written.
 
     Raises:
         ValueError: If a name is unknown or a value does not fit; the message names the key.
@@ -128,10 +161,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git": git_revision(),
     }
-    if trainer.is_global_zero:
-        append_record(cfg.results_file, record)
-        print(describe(record))
-    return record
+    return Outcome(record, predictor, data, checkpoint.best_model_path if trained else None)
 
 
 def check_trainable(cfg: DictConfig) -> bool:

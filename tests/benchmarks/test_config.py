@@ -10,7 +10,7 @@ from benchmarks.models import BASELINES, MODELS, get_model_class
 pytestmark = pytest.mark.tsl
 
 # As published with tsl's traffic example.
-LEARNING_RATES = {"agcrn": 0.003, "gatedgn": 0.005, "grugcn": 0.003}
+LEARNING_RATES = {"agcrn": 0.003, "latentgnn": 0.005, "gatedgn": 0.005, "grugcn": 0.003}
 
 
 def test_there_is_a_file_for_each_name():

@@ -12,6 +12,7 @@ from torch.distributions import Normal
 
 from .._checks import check_choice, check_float, check_int
 from .._compat import mend_tsl
+from ..nn import LatentGraph
 
 mend_tsl()
 
@@ -130,6 +131,10 @@ class LatentGNNPredictor(Predictor):
         origin = scaler.inverse_transform(torch.zeros_like(normal.scale))
         scale = scaler.inverse_transform(normal.scale) - origin
         return Normal(scaler.inverse_transform(normal.loc), scale)
+
+    def latent_graph(self, batch: Data) -> LatentGraph:
+        """Graphs of the last latent layer for a batch, see the model's ``latent_graph``."""
+        return self.model.latent_graph(**self._filter_forward_kwargs(dict(batch.input.items())))
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the training loss and metrics."""
