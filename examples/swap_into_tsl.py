@@ -13,9 +13,8 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-from tsl_latentgnn.models import (
-    LatentGNNModel,
-)  # before tsl, whose missing extensions it stands in for
+# Before tsl: where torch_scatter and torch_sparse are not installed, this makes tsl importable.
+from tsl_latentgnn.models import LatentGNNModel
 
 from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
 from tsl.data.datamodule import TemporalSplitter
