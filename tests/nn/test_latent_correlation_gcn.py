@@ -44,8 +44,11 @@ def reference(layer, x, mask=None):
                 ranks[i] = math.inf
             sources = sorted(range(n), key=lambda j: -ranks[j])
             if mask is not None:
-                sources = [j for j in sources if mask[g, j]]
+                forced = [i] if layer.add_self_loops and layer.k_neighbors is not None else []
+                sources = forced + [j for j in sources if mask[g, j] and j not in forced]
             sources = sources[:k]
+            if mask is not None:
+                sources = [j for j in sources if mask[g, j]]
             message = torch.zeros(heads, d, dtype=torch.double)
             for h in range(heads):
                 total = sum(math.exp(scores[i, j, h] / layer.temperature) for j in sources)

@@ -5,110 +5,200 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tsl_latentgnn.nn import topk_attention as module
 from tsl_latentgnn.nn.topk_attention import (
-    aggregate_neighbors,
-    edge_scores,
-    neighbor_softmax,
+    edge_dot,
+    edge_sum,
     select_neighbors,
+    topk_attention,
 )
 
 
-def select_by_hand(query, key, k, bias=None, mask=None, self_loops=False):
-    """Sets of the k best sources of every target, by sorting all scores in Python."""
-    chosen = []
-    for g in range(query.size(0)):
-        rows = []
-        for i in range(query.size(1)):
-            scores = []
-            for j in range(key.size(1)):
-                score = math.fsum((query[g, i] * key[g, j]).tolist())
-                if bias is not None:
-                    score += float(bias[i, j])
-                if self_loops and i == j:
-                    score = math.inf
-                if mask is not None and not mask[g, j]:
-                    score = -math.inf
-                scores.append((-score, j))
-            rows.append({j for _, j in sorted(scores)[:k]})
-        chosen.append(rows)
-    return chosen
+def reference(query, key, value, k, bias=None, mask=None, temperature=1.0, self_loops=False):
+    """The formula in dense float64 operations and a Python sort; differentiable."""
+    num_nodes = query.size(1)
+    scores = torch.einsum("gihd,gjhd->gijh", query, key)
+    if bias is not None:
+        scores = scores + bias.unsqueeze(-1)
+    chosen = torch.zeros(scores.shape[:3], dtype=torch.bool)
+    for g in range(scores.size(0)):
+        for i in range(num_nodes):
+            ranks = (scores[g, i].sum(-1)).tolist()
+            absent = [mask is not None and not bool(mask[g, j]) for j in range(num_nodes)]
+            first = {i} if self_loops else set()
+            order = sorted(
+                range(num_nodes), key=lambda j: (j not in first, absent[j], -ranks[j], j)
+            )
+            chosen[g, i, order[: k or num_nodes]] = True
+    if mask is not None:
+        chosen &= mask.unsqueeze(1)
+    weights = (scores / temperature).masked_fill(~chosen.unsqueeze(-1), -math.inf).softmax(2)
+    weights = weights.nan_to_num(0.0)  # a target without any source
+    return torch.einsum("gijh,gjhd->gihd", weights, value), weights
 
 
-def as_sets(neighbors):
-    return [[set(row) for row in graph] for graph in neighbors.tolist()]
+def to_dense(neighbors, weights):
+    graphs, num_nodes, _, heads = weights.shape
+    dense = weights.new_zeros(graphs, num_nodes, num_nodes, heads)
+    return dense.scatter_add(2, neighbors.unsqueeze(-1).expand(-1, -1, -1, heads), weights)
 
 
-@settings(max_examples=40, deadline=None)
+def draw(graphs, num_nodes, heads, d, dtype=torch.double, integers=False):
+    shape = (3, graphs, num_nodes, heads, d)
+    values = torch.randint(-1, 2, shape).to(dtype) if integers else torch.randn(shape).to(dtype)
+    return values.unbind(0)
+
+
+@settings(max_examples=60, deadline=None)
 @given(
     graphs=st.integers(1, 3),
-    num_nodes=st.integers(1, 9),
+    num_nodes=st.integers(1, 40),
+    heads=st.integers(1, 3),
     data=st.data(),
     self_loops=st.booleans(),
     biased=st.booleans(),
-    block=st.sampled_from([1, 100, 10_000]),
+    masked=st.booleans(),
+    ties=st.booleans(),
+    block_bytes=st.sampled_from([1, 700, 5_000, None]),
+    block_sources=st.sampled_from([1, 7, 32, 2048]),
 )
-def test_selection_matches_a_sort_whatever_the_block(
-    graphs, num_nodes, data, self_loops, biased, block
+def test_equals_the_reference_whatever_the_blocks(
+    graphs, num_nodes, heads, data, self_loops, biased, masked, ties, block_bytes, block_sources
 ):
     k = data.draw(st.integers(1, num_nodes))
     torch.manual_seed(data.draw(st.integers(0, 1000)))
-    query, key = torch.randn(2, graphs, num_nodes, 3, dtype=torch.double)
-    bias = torch.randn(num_nodes, num_nodes, dtype=torch.double) if biased else None
-    neighbors = select_neighbors(query, key, k, bias=bias, self_loops=self_loops, block_bytes=block)
-    assert neighbors.shape == (graphs, num_nodes, k)
-    assert as_sets(neighbors) == select_by_hand(query, key, k, bias, self_loops=self_loops)
+    query, key, value = draw(graphs, num_nodes, heads, 3, integers=ties)
+    options = {"self_loops": self_loops, "temperature": 0.8}
+    if biased:
+        options["bias"] = torch.randint(-1, 2, (num_nodes, num_nodes)).double()
+    if masked:
+        options["mask"] = torch.rand(graphs, num_nodes) > 0.4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK_SOURCES", block_sources)
+        patch.setattr(module, "MAX_PASSES", data.draw(st.sampled_from([2, 32])))
+        messages, neighbors, weights = topk_attention(
+            query, key, value, k, block_bytes=block_bytes, **options
+        )
+    expected, expected_weights = reference(query, key, value, k, **options)
+    torch.testing.assert_close(messages, expected)
+    torch.testing.assert_close(to_dense(neighbors, weights), expected_weights)
+    assert all(len(set(row)) == k for graph in neighbors.tolist() for row in graph)
     if self_loops:
         assert torch.equal(neighbors[..., 0], torch.arange(num_nodes).expand(graphs, -1))
 
 
-def test_masked_sources_come_last():
+@pytest.mark.parametrize("k", [None, 2, 3])
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_equal_those_of_the_reference(k, heads, masked):
     torch.manual_seed(0)
-    query, key = torch.randn(2, 3, 6, 4, dtype=torch.double)
-    mask = torch.rand(3, 6) > 0.5
-    mask[:, :2] = True
-    neighbors = select_neighbors(query, key, 2, mask=mask)
-    assert as_sets(neighbors) == select_by_hand(query, key, 2, mask=mask)
-    assert mask[torch.arange(3).view(3, 1, 1), neighbors].all()
+    inputs = [x.requires_grad_() for x in draw(2, 5, heads, 3)]
+    bias = torch.randn(5, 5, dtype=torch.double, requires_grad=True)
+    mask = None
+    if masked:
+        mask = torch.tensor([[True, False, True, True, False], [False] * 5])
+    cotangent = torch.randn(2, 5, heads, 3, dtype=torch.double)
+
+    def gradients(function):
+        out = function(*inputs, k, bias=bias, mask=mask, temperature=0.7)
+        return torch.autograd.grad((out[0] * cotangent).sum(), [*inputs, bias], allow_unused=True)
+
+    ours, expected = gradients(topk_attention), gradients(reference)
+    for name, a, b in zip(("query", "key", "value", "bias"), ours, expected, strict=True):
+        torch.testing.assert_close(a, torch.nan_to_num(b), msg=name)
 
 
-def test_softmax_of_the_sources_that_are_there():
-    scores = torch.tensor([[[[1.0], [3.0], [2.0]], [[5.0], [0.0], [1.0]]]], dtype=torch.double)
-    scores.requires_grad_()
-    mask = torch.tensor([[[True, False, True], [False, False, False]]])
-    weights = neighbor_softmax(scores, mask, 0.5)
-    first = [math.exp(1 / 0.5), math.exp(2 / 0.5)]
-    expected = [[first[0] / sum(first), 0.0, first[1] / sum(first)], [0.0, 0.0, 0.0]]
-    torch.testing.assert_close(weights[..., 0], torch.tensor([expected], dtype=torch.double))
-    weights.sum().backward()
-    assert torch.isfinite(scores.grad).all()
-
-
-@pytest.mark.parametrize("heads", [1, 3])
-def test_aggregate_and_scores_match_loops(heads):
+def test_gradcheck_through_messages_and_weights():
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 5, heads, 4, dtype=torch.double)
-    neighbors = torch.rand(2, 5, 5).argsort(-1)[..., :3]
-    weights = torch.rand(2, 5, 3, heads, dtype=torch.double)
-    scores, sums = torch.zeros(2, 5, 3, heads), torch.zeros(2, 5, heads, 4)
-    scores, sums = scores.double(), sums.double()
-    for g in range(2):
-        for i in range(5):
-            for e, j in enumerate(neighbors[g, i].tolist()):
-                for h in range(heads):
-                    scores[g, i, e, h] = query[g, i, h] @ key[g, j, h]
-                    sums[g, i, h] += weights[g, i, e, h] * value[g, j, h]
-    torch.testing.assert_close(edge_scores(query, key, neighbors), scores)
-    torch.testing.assert_close(aggregate_neighbors(value, neighbors, weights), sums)
+    inputs = [x.requires_grad_() for x in draw(2, 4, 2, 3)]
+
+    def function(query, key, value):
+        messages, _, weights = topk_attention(query, key, value, 2, self_loops=True)
+        return messages, weights
+
+    assert torch.autograd.gradcheck(function, inputs)
 
 
-def test_gradients():
+def test_edge_operations_match_loops_and_are_each_others_backward():
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 4, 2, 3, dtype=torch.double, requires_grad=True)
-    neighbors = torch.rand(2, 4, 4).argsort(-1)[..., :2]
+    target, source, _ = (x.requires_grad_() for x in draw(2, 5, 3, 4))
+    neighbors = torch.rand(2, 5, 5).argsort(-1)[..., :2]
+    weight = torch.rand(2, 5, 2, 3, dtype=torch.double, requires_grad=True)
+    dots, sums = torch.zeros_like(weight), torch.zeros_like(source)
+    with torch.no_grad():
+        for g in range(2):
+            for i in range(5):
+                for e, j in enumerate(neighbors[g, i].tolist()):
+                    for h in range(3):
+                        dots[g, i, e, h] = target[g, i, h] @ source[g, j, h]
+                        sums[g, i, h] += weight[g, i, e, h] * source[g, j, h]
+    torch.testing.assert_close(edge_dot(target, source, neighbors), dots)
+    torch.testing.assert_close(edge_sum(weight, source, neighbors), sums)
+    assert torch.autograd.gradcheck(lambda t, s: edge_dot(t, s, neighbors), (target, source))
+    assert torch.autograd.gradcheck(lambda w, s: edge_sum(w, s, neighbors), (weight, source))
 
-    def operation(query, key, value):
-        weights = neighbor_softmax(edge_scores(query, key, neighbors), None, 0.7)
-        return aggregate_neighbors(value, neighbors, weights)
 
-    inputs = [t.detach().requires_grad_() for t in (query, key, value)]
-    assert torch.autograd.gradcheck(operation, inputs)
+def test_one_graph_serves_all():
+    torch.manual_seed(0)
+    query, key, _ = draw(1, 6, 2, 3)
+    value = torch.randn(4, 6, 2, 3, dtype=torch.double)
+    for k in (None, 2):
+        messages, neighbors, weights = topk_attention(query, key, value, k)
+        expanded = (x.expand(4, -1, -1, -1) for x in (query, key))
+        expected, _ = reference(*expanded, value, k)
+        torch.testing.assert_close(messages, expected)
+        assert neighbors.shape[0] == weights.shape[0] == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_dtypes(dtype):
+    torch.manual_seed(0)
+    query, key, value = draw(2, 40, 1, 8, dtype, integers=True)  # exact in any of them
+    messages, neighbors, weights = topk_attention(query, key, value, 4)
+    double = [x.double() for x in (query, key, value)]
+    expected, expected_weights = reference(*double, 4)
+    assert messages.dtype == dtype
+    torch.testing.assert_close(
+        to_dense(neighbors, weights.double()), expected_weights, atol=1e-2, rtol=1e-2
+    )
+    torch.testing.assert_close(messages.double(), expected, atol=3e-2, rtol=3e-2)
+
+
+def test_deterministic_and_nothing_of_size_n_squared_is_kept():
+    torch.manual_seed(0)
+    query, key, value = (x.requires_grad_() for x in draw(1, 300, 1, 4, torch.float32))
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda x: sizes.append(x.numel()) or x, lambda x: x
+    ):
+        first = topk_attention(query, key, value, 3)[0]
+    assert max(sizes) <= 300 * 8
+    grad = torch.autograd.grad(first.sum(), key, retain_graph=True)[0]
+    for _ in range(3):
+        again = topk_attention(query, key, value, 3)[0]
+        assert torch.equal(first, again)
+        assert torch.equal(grad, torch.autograd.grad(again.sum(), key)[0])
+
+
+def test_compiles_without_graph_breaks():
+    torch.manual_seed(0)
+    inputs = [x.requires_grad_() for x in draw(2, 40, 2, 3, torch.float32)]
+
+    def function(query, key, value):
+        return topk_attention(query, key, value, 4, self_loops=True)[0]
+
+    compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*inputs), function(*inputs))
+    ours = torch.autograd.grad(compiled(*inputs).sum(), inputs)
+    expected = torch.autograd.grad(function(*inputs).sum(), inputs)
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_selection_is_from_the_best_on():
+    query = torch.ones(1, 4, 1)
+    key = torch.tensor([[[0.0], [3.0], [3.0], [1.0]]])
+    assert select_neighbors(query, key, 3)[0, 0].tolist() == [1, 2, 3]
+    assert select_neighbors(query, key, 3, self_loops=True)[0, 0].tolist() == [0, 1, 2]
+    mask = torch.tensor([[True, False, False, True]])
+    assert select_neighbors(query, key, 3, mask=mask)[0, 0].tolist() == [3, 0, 1]

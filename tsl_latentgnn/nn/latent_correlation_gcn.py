@@ -20,13 +20,7 @@ from .._checks import (
     check_shape,
 )
 from .latent_graph import LatentGraph, flat_edge_index
-from .topk_attention import (
-    aggregate_neighbors,
-    edge_scores,
-    gather_nodes,
-    neighbor_softmax,
-    select_neighbors,
-)
+from .topk_attention import topk_attention
 
 
 class LatentCorrelationGCN(MessagePassing):
@@ -60,7 +54,7 @@ class LatentCorrelationGCN(MessagePassing):
             ``None`` is dense attention over all nodes. (default: ``None``)
         temperature (float): Temperature :math:`\tau > 0` of the softmax. (default: ``1.0``)
         add_self_loops (bool): If ``True``, the self edge of a target is always one of its :math:`k`; otherwise it
-            competes like any other. (default: ``True``)
+            competes like any other. A masked node keeps its self edge, with weight 0. (default: ``True``)
         heads (int): Number of attention heads. (default: ``1``)
         concat (bool): If ``True``, the heads share ``out_features`` between them and are concatenated;
             otherwise each has ``out_features`` and they are averaged. (default: ``True``)
@@ -214,10 +208,30 @@ class LatentCorrelationGCN(MessagePassing):
         h = x.reshape(-1, self.num_nodes, self.in_features)
         sources = None if mask is None else mask.reshape(-1, self.num_nodes)
 
-        neighbors, weights = self._build_graph(h, sources)
-        alpha = torch.nn.functional.dropout(weights, self.dropout, self.training)
         value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
-        messages = self._pass_messages(value, neighbors, alpha)
+        # One static graph serves all inputs, unless some of them lack sources.
+        shared = not self.dynamic and sources is None
+        query, key = self._score_factors(h[:1] if shared else h)
+        dropout = self.dropout if self.training else 0.0
+        messages, neighbors, weights = topk_attention(
+            query,
+            key,
+            value,
+            self.k_neighbors,
+            bias=self.correlation if self.static == "full" else None,
+            mask=sources,
+            temperature=self.temperature,
+            self_loops=self.add_self_loops,
+            dropout=dropout,
+        )
+        if self._is_observed():
+            alpha = torch.nn.functional.dropout(weights, dropout)
+            messages = self.propagate(
+                flat_edge_index(neighbors),
+                x=value.flatten(0, 1),
+                alpha=alpha.reshape(-1, self.heads),
+                size=(h.size(0) * self.num_nodes,) * 2,
+            ).view(value.shape)
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
         out = self.mlp(messages) + self.lin_residual(h)
 
@@ -230,36 +244,6 @@ class LatentCorrelationGCN(MessagePassing):
     def message(self, x_j: Tensor, alpha: Tensor) -> Tensor:
         """Message of each edge: ``x_j`` ``[E, heads, d]`` times ``alpha`` ``[E, heads]``."""
         return alpha.unsqueeze(-1) * x_j
-
-    def _build_graph(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Neighbors ``[G, N, k]`` and attention weights ``[G, N, k, heads]`` of node features ``[G, N, F]``."""
-        graphs = h.size(0)
-        # One static graph serves all inputs, unless some of them lack sources.
-        shared = not self.dynamic and sources is None
-        query, key = self._score_factors(h[:1] if shared else h)
-        correlation = self.correlation if self.static == "full" else None
-        if self.k_neighbors is None:
-            everyone = torch.arange(self.num_nodes, device=h.device)
-            neighbors = everyone.expand(query.size(0), self.num_nodes, -1)
-            scores = torch.einsum("gihd,gjhd->gijh", query, key)
-        else:
-            # The mean over the heads is one product over all channels.
-            neighbors = select_neighbors(
-                query.flatten(2) / self.heads,
-                key.flatten(2),
-                self.k_neighbors,
-                bias=correlation,
-                mask=sources,
-                self_loops=self.add_self_loops,
-            )
-            scores = edge_scores(query, key, neighbors)
-        if correlation is not None:
-            rows = torch.arange(self.num_nodes, device=h.device).unsqueeze(-1) * self.num_nodes
-            edges = correlation.flatten().index_select(0, (rows + neighbors).flatten())
-            scores = scores + edges.view(*neighbors.shape, 1)
-        present = None if sources is None else gather_nodes(sources, neighbors)
-        weights = neighbor_softmax(scores, present, self.temperature)
-        return neighbors.expand(graphs, -1, -1), weights.expand(graphs, -1, -1, -1)
 
     def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor]:
         r"""Factors ``[G, N, heads, d]`` whose inner products are the scores, up to a full static correlation."""
@@ -280,20 +264,6 @@ class LatentCorrelationGCN(MessagePassing):
             nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)
             return nothing, nothing
         return torch.cat(queries, -1), torch.cat(keys, -1)
-
-    def _pass_messages(self, value: Tensor, neighbors: Tensor, alpha: Tensor) -> Tensor:
-        """Sum ``[G, N, heads, d]`` of the messages along the edges."""
-        if not self._is_observed():
-            if self.k_neighbors is None:
-                return torch.einsum("gijh,gjhd->gihd", alpha, value)
-            return aggregate_neighbors(value, neighbors, alpha)
-        out = self.propagate(
-            flat_edge_index(neighbors),
-            x=value.flatten(0, 1),
-            alpha=alpha.reshape(-1, self.heads),
-            size=(value.size(0) * self.num_nodes,) * 2,
-        )
-        return out.view(value.shape)
 
     def _is_observed(self) -> bool:
         """Whether somebody wants to see or change the messages: hooks, an explainer, or another aggregation."""
