@@ -37,7 +37,7 @@ bench: $(READY) ## Measure the speed of the layers and models
 
 $(NATIVE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(NATIVE)
-	$(NATIVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,viz,dev]" wheel
+	$(NATIVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,viz,dev]" "setuptools>=77" wheel
 	$(NATIVE)/bin/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[native]"
 	@touch $@
 
