@@ -25,7 +25,7 @@ demo: $(READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned gr
 	$(BIN)/python -m benchmarks.demo
 
 test: $(READY) ## Run the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/ruff check .
@@ -42,7 +42,7 @@ $(NATIVE_READY): pyproject.toml constraints.txt
 	@touch $@
 
 test-native: $(NATIVE_READY) ## Build torch-scatter and torch-sparse, run the tsl-facing tests on them
-	$(NATIVE)/bin/python -m pytest -m tsl
+	OMP_NUM_THREADS=1 $(NATIVE)/bin/python -m pytest -m tsl
 
 clean: ## Remove environments, caches, builds and runs
 	rm -rf $(VENV) $(NATIVE) build dist *.egg-info logs outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

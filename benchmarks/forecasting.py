@@ -93,10 +93,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         ValueError: If a name is unknown or a value does not fit; the message names the key.
     """
     record = fit_and_score(cfg).record
-    if rank_zero_only.rank == 0:
-        append_record(cfg.results_file, record)
-        print(describe(record))
+    _publish(cfg.results_file, record)
     return record
+
+
+@rank_zero_only
+def _publish(path: str, record: dict[str, Any]) -> None:
+    append_record(path, record)
+    print(describe(record))
 
 
 def fit_and_score(cfg: DictConfig) -> Outcome:

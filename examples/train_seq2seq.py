@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from matplotlib import pyplot as plt
 from torch.utils.data import DataLoader, TensorDataset
 
 from tsl_latentgnn.evaluation import metrics
@@ -54,7 +55,8 @@ def main() -> None:
     with torch.no_grad():
         y_hat, attention = model(x_test)
     print({name: round(value, 4) for name, value in metrics(y_test, y_hat).items()})
-    plot_attention(attention, title="Latent adjacency").figure.savefig("attention.png", dpi=150)
+    plot_attention(attention, title="Latent adjacency")
+    plt.savefig("attention.png", dpi=150)
     print("wrote attention.png")
 
 

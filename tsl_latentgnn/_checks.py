@@ -97,12 +97,12 @@ def check_shape(name: str, value: Tensor, shape: str, sizes: tuple[int | None, .
             )
 
 
-def check_finite(name: str, value: Tensor, hint: str = "") -> None:
-    """Raise if ``value`` holds a NaN or an Inf; skipped where values are not at hand (compile, export, vmap)."""
+def check_finite(name: str, value: Tensor) -> None:
+    """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
         return
     if not bool(torch.isfinite(value).all()):
         count = int((~torch.isfinite(value)).sum())
         raise ValueError(
-            f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
+            f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values)."
         )

@@ -73,9 +73,15 @@ class LatentGNNPredictor(Predictor):
             "teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS)
         )
         self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
-        if not len(quantiles) > 0 or not all(0.0 < level < 1.0 for level in quantiles):
+        if isinstance(quantiles, str) or not isinstance(quantiles, Sequence):
+            raise TypeError(
+                f"'quantiles' must be a sequence of levels in (0, 1) (got {quantiles!r})."
+            )
+        self.quantiles = tuple(check_float("quantiles", level) for level in quantiles)
+        if not self.quantiles or not all(0.0 < level < 1.0 for level in self.quantiles):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
-        self.quantiles = tuple(quantiles)
+        if self.model is not None:
+            self._check_teacher_forcing()
 
     @property
     def current_teacher_forcing_ratio(self) -> float:
@@ -104,8 +110,7 @@ class LatentGNNPredictor(Predictor):
             preprocess=preprocess,
             postprocess=postprocess,
             return_target=return_target,
-            **self._teacher_forcing(batch),
-            **forward_kwargs,
+            **{**self._teacher_forcing(batch), **forward_kwargs},
         )
 
     def predict_distribution(self, batch: Data, postprocess: bool = True) -> Normal:
@@ -127,10 +132,10 @@ class LatentGNNPredictor(Predictor):
         scaler = transform.get("y") if postprocess else None
         if scaler is None:
             return normal
-        # A scaler is affine, so a standard deviation goes back without its bias.
-        origin = scaler.inverse_transform(torch.zeros_like(normal.scale))
-        scale = scaler.inverse_transform(normal.scale) - origin
-        return Normal(scaler.inverse_transform(normal.loc), scale)
+        # A scaler is affine: a standard deviation goes back by its factor, without its bias.
+        zero = torch.zeros_like(normal.scale, dtype=torch.double)
+        factor = scaler.inverse_transform(zero + 1.0) - scaler.inverse_transform(zero)
+        return Normal(scaler.inverse_transform(normal.loc), normal.scale * factor.to(normal.scale))
 
     def latent_graph(self, batch: Data) -> LatentGraph:
         """Graphs of the last latent layer for a batch, see the model's ``latent_graph``."""
@@ -176,12 +181,7 @@ class LatentGNNPredictor(Predictor):
         """Arguments of the model's forward for teacher forcing, while training."""
         if not self.training or self.teacher_forcing_ratio == 0:
             return {}
-        signature = self._model_fwd_signature["signature"]
-        if not {"targets", "teacher_forcing_ratio"} <= set(signature):
-            raise ValueError(
-                "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
-                f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
-            )
+        self._check_teacher_forcing()
         _, targets, mask, transform = self._unpack_batch(batch)
         y = targets["y"]
         if transform.get("y") is not None:
@@ -189,6 +189,14 @@ class LatentGNNPredictor(Predictor):
         if mask is not None:
             y = y.masked_fill(~mask.bool(), math.nan)
         return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
+
+    def _check_teacher_forcing(self) -> None:
+        taken = set(self._model_fwd_signature["signature"])
+        if self.teacher_forcing_ratio > 0 and not {"targets", "teacher_forcing_ratio"} <= taken:
+            raise ValueError(
+                "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
+                f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
+            )
 
     def _likelihood_step(self, batch: Data, split: str, scaled: bool) -> Tensor:
         """Negative log-likelihood of the observed target, in the scale of the model or the original range."""
@@ -212,7 +220,7 @@ def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Mean negative log-likelihood of the readings of ``y`` that ``mask`` marks as there; 0 if none is."""
     if mask is None:
         return -normal.log_prob(y).mean()
-    mask = mask.bool()
+    mask = mask.bool().expand_as(y)
     # A missing target may be NaN: it is replaced before the likelihood, so that no gradient sees it.
     log_prob = normal.log_prob(torch.where(mask, y, normal.loc.detach()))
     return -(log_prob * mask).sum() / mask.sum().clamp_min(1)

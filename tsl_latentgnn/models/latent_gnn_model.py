@@ -1,10 +1,10 @@
 """The latent-graph forecaster as a tsl model."""
 
-# tsl turns the annotations of the constructor into argparse types: they must be objects that can be
-# called, neither strings nor unions written with a bar.
-# ruff: noqa: UP045
+from __future__ import annotations
 
-from typing import Optional
+import inspect
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
 
 from torch import Tensor
 from torch.distributions import Normal
@@ -90,7 +90,7 @@ class LatentGNNModel(BaseModel):
         exog_size: int = 0,
         future_exog_size: int = 0,
         hidden_size: int = 64,
-        k_neighbors: Optional[int] = 4,
+        k_neighbors: int | None = 4,
         temperature: float = 1.0,
         add_self_loops: bool = True,
         heads: int = 1,
@@ -99,7 +99,7 @@ class LatentGNNModel(BaseModel):
         graph_at: str = "input",
         latent_layers: int = 2,
         lstm_layers: int = 2,
-        norm: Optional[str] = None,
+        norm: str | None = None,
         dropout: float = 0.0,
         modes: tuple[int, int] | None = (8, 8),
         node_emb_size: int = 0,
@@ -107,7 +107,7 @@ class LatentGNNModel(BaseModel):
         residual: bool = False,
         conv_smoothing: bool = True,
         gaussian_smoothing: bool = True,
-        head: Optional[str] = None,
+        head: str | None = None,
     ) -> None:
         super().__init__()
         self.network = LatentForecaster(
@@ -141,11 +141,27 @@ class LatentGNNModel(BaseModel):
     @classmethod
     def model_excluded_args(cls) -> set[str]:
         """Arguments without a command line form: the data's own, and those that take more than one type."""
-        own = {"self", "exog_size", "future_exog_size", "static", "modes"}
+        own = {"exog_size", "future_exog_size", "static", "modes"}
         return super().model_excluded_args() | own
 
+    @classmethod
+    def add_argparse_args(
+        cls, parser: ArgumentParser, exclude_args: set[str] | None = None
+    ) -> ArgumentParser:
+        """As in tsl, but the types come from the defaults: argparse knows nothing of optional types and bools."""
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if name in {"self", *(exclude_args or ())}:
+                continue
+            default = parameter.default
+            kind: Any = str if default is None else type(default)
+            if default is inspect.Parameter.empty:
+                kind, default = int, None
+            kind = _parse_bool if kind is bool else kind
+            parser.add_argument("--" + name.replace("_", "-"), type=kind, default=default)
+        return parser
+
     @property
-    def head(self) -> Optional[str]:
+    def head(self) -> str | None:
         """The probabilistic head: ``"gaussian"`` or ``None``."""
         return self.network.head
 
@@ -156,10 +172,10 @@ class LatentGNNModel(BaseModel):
     def forward(
         self,
         x: Tensor,
-        u: Optional[Tensor] = None,
-        input_mask: Optional[Tensor] = None,
-        u_future: Optional[Tensor] = None,
-        targets: Optional[Tensor] = None,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
+        targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
     ) -> Tensor:
         """Forecast the steps after a window.
@@ -195,10 +211,10 @@ class LatentGNNModel(BaseModel):
     def forecast(
         self,
         x: Tensor,
-        u: Optional[Tensor] = None,
-        input_mask: Optional[Tensor] = None,
-        u_future: Optional[Tensor] = None,
-        targets: Optional[Tensor] = None,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
+        targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
     ) -> Forecast:
         """As :meth:`forward`, but returns mean, scale and graphs as a :class:`~tsl_latentgnn.nn.Forecast`."""
@@ -214,9 +230,9 @@ class LatentGNNModel(BaseModel):
             mask = input_mask.bool().expand_as(x)
         return self.network(
             x,
-            exog=_per_node("u", u, x.size(2)),
-            mask=mask,
-            future_exog=_per_node("u_future", u_future, x.size(2)),
+            u=_per_node("u", u, x.size(2)),
+            input_mask=mask,
+            u_future=_per_node("u_future", u_future, x.size(2)),
             targets=targets,
             teacher_forcing_ratio=teacher_forcing_ratio,
         )
@@ -224,9 +240,9 @@ class LatentGNNModel(BaseModel):
     def distribution(
         self,
         x: Tensor,
-        u: Optional[Tensor] = None,
-        input_mask: Optional[Tensor] = None,
-        u_future: Optional[Tensor] = None,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
     ) -> Normal:
         """Forecast distribution over ``[b horizon n output_size]``; quantiles are ``distribution.icdf(level)``.
 
@@ -238,9 +254,9 @@ class LatentGNNModel(BaseModel):
     def latent_graph(
         self,
         x: Tensor,
-        u: Optional[Tensor] = None,
-        input_mask: Optional[Tensor] = None,
-        u_future: Optional[Tensor] = None,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
     ) -> LatentGraph:
         """Graphs of the last latent layer, of batch shape ``[b t]`` (``graph_at="input"``, one per time step) or
         ``[b]`` (``graph_at="state"``, one per window).
@@ -248,7 +264,15 @@ class LatentGNNModel(BaseModel):
         return self.forecast(x, u, input_mask, u_future).graph
 
 
-def _per_node(name: str, u: Optional[Tensor], n_nodes: int) -> Optional[Tensor]:
+def _parse_bool(text: str) -> bool:
+    """A bool from its name in a command line."""
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise ArgumentTypeError(f"expected True or False (got {text!r})")
+    return values[text.lower()]
+
+
+def _per_node(name: str, u: Tensor | None, n_nodes: int) -> Tensor | None:
     """Covariates ``[b t f]`` of all nodes as ``[b t n f]``."""
     if u is None:
         return None

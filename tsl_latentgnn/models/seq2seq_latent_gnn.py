@@ -108,6 +108,7 @@ class Seq2SeqLatentGNN(Module):
             conv_smoothing=conv_smoothing,
             gaussian_smoothing=gaussian_smoothing,
             head=head,
+            input_name="node_features",
         )
 
     def reset_parameters(self) -> None:

@@ -68,12 +68,26 @@ class CustomFourierLayer(Module):
         modes1, modes2 = min(self.modes1, steps // 2 + 1), min(self.modes2, nodes // 2 + 1)
         with torch.autocast(x.device.type, enabled=False):
             precise = x if x.dtype == torch.double else x.float()
-            weight = torch.view_as_complex(self.weight.to(precise.dtype))[:, :, :modes1, :modes2]
-            spectrum = torch.fft.rfft2(precise)[..., :modes1, :modes2]
-            mixed = torch.einsum("bitn,iotn->botn", spectrum, weight)
-            # irfft2 pads the dropped modes with zeros, at the end of each dimension.
-            rows = torch.fft.ifft(mixed, n=steps, dim=-2)
-            out = torch.fft.irfft(rows, n=nodes, dim=-1)
+            weight = self.weight[:, :, :modes1, :modes2].to(precise.dtype)
+            # Of the FFT only a few modes are kept, so thin matrix products give them at less cost. Complex numbers are
+            # pairs in a dimension of their own: products of real tensors compile, and run on every device.
+            nodes_cos, nodes_sin = fourier_basis(nodes, modes2, precise)
+            steps_cos, steps_sin = fourier_basis(steps, modes1, precise)
+            to_nodes = torch.stack([nodes_cos, -nodes_sin], 1)
+            to_steps = complex_factor(steps_cos, -steps_sin)
+            from_steps = complex_factor(steps_cos, steps_sin)
+            # The dropped half of a real spectrum mirrors the kept one: modes other than 0 and Nyquist count twice.
+            mode = torch.arange(modes2, device=x.device)
+            alone = (mode == 0) | (2 * mode == nodes)
+            from_nodes = to_nodes * (2 - alone.to(precise.dtype)) / (steps * nodes)
+
+            spectrum = torch.einsum("bitk,kpn->bitpn", precise, to_nodes)
+            spectrum = torch.einsum("bitpn,tmpq->bimqn", spectrum, to_steps)
+            mixed = torch.einsum(
+                "bimqn,iomnqr->bomrn", spectrum, complex_factor(*weight.unbind(-1))
+            )
+            rows = torch.einsum("bomrn,tmrp->botpn", mixed, from_steps)
+            out = torch.einsum("botpn,kpn->botk", rows, from_nodes)
         return out.to(x.dtype)
 
     def __repr__(self) -> str:
@@ -81,3 +95,26 @@ class CustomFourierLayer(Module):
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"modes1={self.modes1}, modes2={self.modes2})"
         )
+
+
+def fourier_basis(size: int, modes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Cosine and sine of :math:`2 \pi n m / N` for samples :math:`n` and frequencies :math:`m`.
+
+    Args:
+        size (int): Number of samples :math:`N`.
+        modes (int): Number of frequencies.
+        like (torch.Tensor): Real tensor whose precision and device the bases take.
+
+    Returns:
+        tuple: Two tensors :math:`[N, \mathrm{modes}]`.
+    """
+    samples = torch.arange(size, device=like.device).unsqueeze(-1)
+    # n * m modulo N keeps the angle small, hence exact in 32 bits.
+    turns = samples * torch.arange(modes, device=like.device) % size
+    angle = turns.to(like.dtype) * (2 * torch.pi / size)
+    return angle.cos(), angle.sin()
+
+
+def complex_factor(real: Tensor, imag: Tensor) -> Tensor:
+    """Matrix ``[*, 2, 2]`` by which a row ``(real, imag)`` is multiplied by a complex factor ``[*]``."""
+    return torch.stack([torch.stack([real, imag], -1), torch.stack([-imag, real], -1)], -2)

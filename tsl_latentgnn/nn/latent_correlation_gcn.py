@@ -189,6 +189,8 @@ class LatentCorrelationGCN(MessagePassing):
             TypeError: If ``x`` is not a floating point tensor or ``mask`` not a boolean one.
             ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
         """
+        self._check_features(x, batch_size, mask)
+        check_finite("x", x)
         out, graph, alpha = self.convolve(x, batch_size, mask)
         if return_attention_weights:
             return out, (graph.edge_index, alpha)
@@ -197,7 +199,7 @@ class LatentCorrelationGCN(MessagePassing):
     def convolve(
         self, x: Tensor, batch_size: int | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, LatentGraph, Tensor]:
-        r"""As :meth:`forward`, but returns the graphs as a :class:`LatentGraph` too.
+        r"""As :meth:`forward`, but returns the graphs as a :class:`LatentGraph` too, and does not look for NaN and Inf.
 
         Returns:
             tuple: The output :math:`[*, N, F_{out}]` or :math:`[B \cdot N, F_{out}]`; the graphs, with the weights
@@ -307,7 +309,6 @@ class LatentCorrelationGCN(MessagePassing):
                 came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
                 raise TypeError(f"'mask' must be a boolean tensor (got {came}).")
             check_shape("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
-        check_finite("x", x)
         return batch_shape
 
     def __repr__(self) -> str:

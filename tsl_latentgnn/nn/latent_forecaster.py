@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from .._checks import (
     check_bool,
     check_choice,
     check_finite,
+    check_float,
     check_float_tensor,
     check_int,
     check_shape,
@@ -102,6 +104,7 @@ class LatentForecaster(Module):
         conv_smoothing (bool): Whether the learned smoother is applied. (default: ``True``)
         gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
         head (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value. (default: ``None``)
+        input_name (str): What messages call the readings. (default: ``"x"``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -136,8 +139,10 @@ class LatentForecaster(Module):
         conv_smoothing: bool = True,
         gaussian_smoothing: bool = True,
         head: str | None = None,
+        input_name: str = "x",
     ) -> None:
         super().__init__()
+        self.input_name = input_name
         self.input_size = check_int("input_size", input_size, 1)
         self.output_size = check_int("output_size", output_size, 1, self.input_size)
         self.horizon = check_int("horizon", horizon, 1)
@@ -160,7 +165,7 @@ class LatentForecaster(Module):
         self.input_encoder = Linear(2 * input_size + exog_size + node_emb_size, hidden_size)
         self.spectral_encoder = None
         if modes is not None:
-            if not isinstance(modes, (tuple, list)) or len(modes) != 2:
+            if not isinstance(modes, Sequence) or isinstance(modes, str) or len(modes) != 2:
                 raise TypeError(f"'modes' must be a pair of ints or None (got {modes!r}).")
             self.spectral_encoder = CustomFourierLayer(hidden_size, hidden_size, *modes)
         self.graph_encoder = LatentGraphEncoder(
@@ -206,9 +211,9 @@ class LatentForecaster(Module):
     def forward(
         self,
         x: Tensor,
-        exog: Tensor | None = None,
-        mask: Tensor | None = None,
-        future_exog: Tensor | None = None,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
         targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
     ) -> Forecast:
@@ -216,11 +221,11 @@ class LatentForecaster(Module):
 
         Args:
             x (torch.Tensor): Readings :math:`[B, T, N, F]`.
-            exog (torch.Tensor, optional): Covariates :math:`[B, T, N, \mathrm{exog\_size}]`. (default: ``None``)
-            mask (torch.Tensor, optional): Readings that are there, booleans :math:`[B, T, N, F]`. The value of a
+            u (torch.Tensor, optional): Covariates :math:`[B, T, N, \mathrm{exog\_size}]`. (default: ``None``)
+            input_mask (torch.Tensor, optional): Readings that are there, booleans :math:`[B, T, N, F]`. The value of a
                 missing reading, NaN and Inf included, has no influence on anything; a node without any reading at a
                 time step sends nothing to the others there. (default: ``None``)
-            future_exog (torch.Tensor, optional): Known covariates of the future steps
+            u_future (torch.Tensor, optional): Known covariates of the future steps
                 :math:`[B, \mathrm{horizon}, N, \mathrm{future\_exog\_size}]`. (default: ``None``)
             targets (torch.Tensor, optional): True future :math:`[B, \mathrm{horizon}, N, C]` for teacher forcing; NaN
                 where it is not known. (default: ``None``)
@@ -230,15 +235,16 @@ class LatentForecaster(Module):
             Forecast: Mean, scale and graphs.
 
         Raises:
-            TypeError: If an input is not a floating point tensor, or ``mask`` not a boolean one.
+            TypeError: If an input is not a floating point tensor, or ``input_mask`` not a boolean one.
             ValueError: If a shape does not fit, an input that is not masked holds NaN or Inf (in eager mode), or
                 teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
-        x = self._check_inputs(x, exog, mask, future_exog, targets)
+        x = self._check_inputs(x, u, input_mask, u_future, targets)
+        check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
         batch, steps = x.shape[:2]
-        present = None if mask is None else mask.any(-1)
+        present = None if input_mask is None else input_mask.any(-1)
 
-        h = self.input_encoder(self._input_features(x, exog, mask))
+        h = self.input_encoder(self._input_features(x, u, input_mask))
         if self.spectral_encoder is not None:
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
@@ -257,8 +263,8 @@ class LatentForecaster(Module):
             hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
             state = (hidden, state[1])
 
-        last = _last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
-        y, z = self._decode(encoded, state, last, future_exog, targets, teacher_forcing_ratio)
+        last = _last_reading(x, input_mask)[..., : self.output_size].flatten(0, 1)
+        y, z = self._decode(encoded, state, last, u_future, targets, teacher_forcing_ratio)
         y = y.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
         scale = None
         if self.scale_out is not None:
@@ -266,12 +272,12 @@ class LatentForecaster(Module):
             scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
         return Forecast(self._smooth(y), scale, graph)
 
-    def _input_features(self, x: Tensor, exog: Tensor | None, mask: Tensor | None) -> Tensor:
+    def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
         """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
-        missing = torch.zeros_like(x) if mask is None else (~mask).to(x.dtype)
+        missing = torch.zeros_like(x) if input_mask is None else (~input_mask).to(x.dtype)
         features = [x, missing]
-        if exog is not None:
-            features.append(exog)
+        if u is not None:
+            features.append(u)
         if self.node_embedding is not None:
             features.append(self.node_embedding.expand(*x.shape[:2], -1, -1).to(x.dtype))
         return torch.cat(features, -1)
@@ -281,12 +287,12 @@ class LatentForecaster(Module):
         encoded: Tensor,
         state: tuple[Tensor, Tensor],
         last: Tensor,
-        future_exog: Tensor | None,
+        u_future: Tensor | None,
         targets: Tensor | None,
         teacher_forcing_ratio: float,
     ) -> tuple[Tensor, Tensor]:
         """Sequences ``[B*N, horizon, C]`` and the features ``[B*N, horizon, H]`` under them."""
-        known = [] if future_exog is None else [_to_sequences(future_exog)]
+        known = [] if u_future is None else [_to_sequences(u_future)]
         if self.node_embedding is not None:
             batch = encoded.size(0) // self.num_nodes
             embedding = self.node_embedding.repeat(batch, 1).to(encoded.dtype)
@@ -318,39 +324,48 @@ class LatentForecaster(Module):
     def _check_inputs(
         self,
         x: Tensor,
-        exog: Tensor | None,
-        mask: Tensor | None,
-        future_exog: Tensor | None,
+        u: Tensor | None,
+        input_mask: Tensor | None,
+        u_future: Tensor | None,
         targets: Tensor | None,
     ) -> Tensor:
         """Check everything that comes in and return ``x`` with its missing readings set to 0."""
         nodes = self.num_nodes
-        check_float_tensor("x", x, "[B, T, N, F]", (None, None, nodes, self.input_size))
-        self._check_dtype("x", x)
+        check_float_tensor(self.input_name, x, "[B, T, N, F]", (None, None, nodes, self.input_size))
+        self._check_dtype(self.input_name, x)
         batch, steps = x.shape[:2]
-        if mask is not None:
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-                raise TypeError(f"'mask' must be a boolean tensor (got {came}).")
-            check_shape("mask", mask, "[B, T, N, F]", tuple(x.shape))
-            x = x.masked_fill(~mask, 0.0)
-        check_finite("x", x, " Mark missing readings in 'mask'." if mask is None else "")
-        for name, value, size, length in (
-            ("exog", exog, self.exog_size, steps),
-            ("future_exog", future_exog, self.future_exog_size, self.horizon),
+        if input_mask is not None:
+            if not isinstance(input_mask, Tensor) or input_mask.dtype != torch.bool:
+                came = (
+                    input_mask.dtype
+                    if isinstance(input_mask, Tensor)
+                    else type(input_mask).__name__
+                )
+                raise TypeError(f"'input_mask' must be a boolean tensor (got {came}).")
+            check_shape("input_mask", input_mask, "[B, T, N, F]", tuple(x.shape))
+            x = x.masked_fill(~input_mask, 0.0)
+        check_finite(self.input_name, x)
+        for name, value, size_name, size, length in (
+            ("u", u, "exog_size", self.exog_size, steps),
+            ("u_future", u_future, "future_exog_size", self.future_exog_size, self.horizon),
         ):
             if (value is None) != (size == 0):
+                given = "None" if value is None else f"shape {list(value.shape)}"
                 raise ValueError(
-                    f"'{name}' must be given if and only if its size is not 0 (got "
-                    f"{'None' if value is None else list(value.shape)}, {name}_size={size})."
+                    f"'{name}' must be given if and only if {size_name} > 0 "
+                    f"(got {given} and {size_name}={size})."
                 )
             if value is not None:
                 check_float_tensor(name, value, "[B, T, N, E]", (batch, length, nodes, size))
+                self._check_dtype(name, value)
                 check_finite(name, value)
         if targets is not None:
             shape = "[B, horizon, N, C]"
             sizes = (batch, self.horizon, nodes, self.output_size)
             check_float_tensor("targets", targets, shape, sizes)
+            self._check_dtype("targets", targets)
+            unknown = torch.isnan(targets)  # these may be
+            check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x
 
     def _check_dtype(self, name: str, value: Tensor) -> None:
@@ -370,10 +385,10 @@ def _unflatten(graph: LatentGraph, batch: int, steps: int) -> LatentGraph:
     return LatentGraph(graph.neighbors.unflatten(0, shape), graph.weights.unflatten(0, shape))
 
 
-def _last_reading(x: Tensor, mask: Tensor | None) -> Tensor:
+def _last_reading(x: Tensor, input_mask: Tensor | None) -> Tensor:
     """Last reading ``[B, N, F]`` that is there in ``x`` ``[B, T, N, F]``; 0 where none is."""
-    if mask is None:
+    if input_mask is None:
         return x[:, -1]
     steps = torch.arange(x.size(1), device=x.device).view(1, -1, 1, 1)
-    last = (steps * mask).amax(1, keepdim=True)
+    last = (steps * input_mask).amax(1, keepdim=True)
     return x.gather(1, last).squeeze(1)

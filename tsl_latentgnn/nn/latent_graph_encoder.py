@@ -56,8 +56,7 @@ class LatentGraphEncoder(Module):
             LatentCorrelationGCN(hidden_size, hidden_size, num_nodes, dropout=dropout, **kwargs)  # type: ignore[arg-type]
             for _ in range(num_layers)
         )
-        norm_class = {"layer": LayerNorm, "batch": BatchNorm, "graph": GraphNorm}.get(norm or "")
-        self.norms = ModuleList(norm_class(hidden_size) for _ in range(num_layers) if norm_class)
+        self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -88,3 +87,12 @@ class LatentGraphEncoder(Module):
         if self.norm == "graph":
             args = (rows[present], graphs[present], h.size(0))
         return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
+
+
+def _make_norm(norm: str, hidden_size: int) -> Module:
+    if norm == "layer":
+        return LayerNorm(hidden_size)
+    if norm == "graph":
+        return GraphNorm(hidden_size)
+    # A masked batch may leave a single node to take statistics of.
+    return BatchNorm(hidden_size, allow_single_element=True)

@@ -1,0 +1,111 @@
+"""Peak memory of a computation, measured in a fresh process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from benchmarks.environment import peak_memory_mib, reset_peak_memory
+from benchmarks.speed.settings import Settings
+
+#: Makes a computation from keyword arguments; a function of a module, so that a process can find it.
+Build = Callable[..., Callable[[], object]]
+
+
+def peak_growth_mib(
+    build: Build,
+    arguments: Mapping[str, Any],
+    warmup: Mapping[str, Any],
+    settings: Settings,
+) -> float:
+    """Return by how much the memory grows, at its peak, while a computation runs once.
+
+    A process of its own, which has done nothing but import, makes and runs the computation with
+    the arguments ``warmup``, so that what libraries allocate once does not count, drops it, makes
+    it anew with ``arguments``, and notes its memory before and the peak of its memory after.
+    What the computation was made with (inputs, parameters) is there before and does not count.
+
+    Args:
+        build: Takes the arguments and ``device``, returns the computation.
+        arguments: Arguments of the computation that is measured.
+        warmup: Arguments of a small one.
+        settings: Threads and device.
+
+    Returns:
+        float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated
+        on a GPU.
+    """
+    with ProcessPoolExecutor(1, mp_context=_context()) as pool:
+        done = pool.submit(
+            _measure, build, dict(arguments), dict(warmup), settings.threads, str(settings.device)
+        )
+        return done.result()
+
+
+def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    r"""Return the exponent :math:`a` of :math:`value \propto size^a`: least squares of the logarithms.
+
+    Raises:
+        ValueError: If there are fewer than two points, or a number is not positive.
+    """
+    if len(sizes) != len(values) or len(sizes) < 2:
+        raise ValueError(
+            f"'sizes' and 'values' must be two or more pairs (got {len(sizes)} and {len(values)})."
+        )
+    if min(*sizes, *values) <= 0:
+        raise ValueError(
+            f"'sizes' and 'values' must be positive (got {list(sizes)} and {list(values)})."
+        )
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def _context() -> Any:
+    """Return how to start a process: from a server that imports once and forks, if there is such."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
+    return context
+
+
+def _measure(
+    build: Build, arguments: dict[str, Any], warmup: dict[str, Any], threads: int, device_name: str
+) -> float:
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    device = torch.device(device_name)
+    build(**warmup, device=device)()
+    gc.collect()
+    computation = build(**arguments, device=device)
+    _give_back_memory(device)
+    before = _memory_mib(device)
+    reset_peak_memory()
+    computation()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return peak_memory_mib(device) - before
+
+
+def _memory_mib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**20
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def _give_back_memory(device: torch.device) -> None:
+    """Return what the allocator keeps, which would hide the growth that fits into it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
+    # Only glibc has it; elsewhere the growth comes out a little smaller.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

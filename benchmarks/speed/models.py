@@ -1,0 +1,206 @@
+"""The model of the benchmark against tsl's strongest graph models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from torch import Tensor
+from torch.nn import Module
+
+from benchmarks.models import forward_inputs, get_model_class
+from benchmarks.speed.footprint import peak_growth_mib
+from benchmarks.speed.report import Row, Table, Target, format_rate
+from benchmarks.speed.settings import Settings
+from benchmarks.speed.timing import Spread, interleave, ratio
+from tsl_latentgnn._compat import mend_tsl
+
+mend_tsl()
+
+_CONFIG_DIR = Path(__file__).parents[1] / "config"
+_OURS = "latentgnn"
+_RIVALS = {"gwnet": "GraphWaveNetModel", "agcrn": "AGCRNModel", "dcrnn": "DCRNNModel"}
+_STEPS = 12
+_COVARIATES = 2
+_VALID = 0.92  # share of the readings that METR-LA has
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape of a batch; that of METR-LA by default.
+
+    Attributes:
+        batch: Windows.
+        nodes: Sensors.
+        edges: Edges of the given graph.
+    """
+
+    batch: int = 64
+    nodes: int = 207
+    edges: int = 1515
+
+
+def measure(settings: Settings) -> list[Table]:
+    """Return the table of speed and memory against each rival."""
+    shape = Shape(4, 8, 24) if settings.quick else Shape()
+    names = (_OURS, *_RIVALS)
+    steps = {name: training_step(name, **asdict(shape), device=settings.device) for name in names}
+    training = interleave(steps, settings.rounds(3), device=settings.device)
+    del steps
+    forwards = {name: inference(name, **asdict(shape), device=settings.device) for name in names}
+    inferring = interleave(forwards, settings.rounds(3), device=settings.device)
+    del forwards
+    memory = {
+        name: peak_growth_mib(
+            training_step, {"name": name, **asdict(shape)}, _small(name, shape), settings
+        )
+        for name in names
+    }
+
+    rows = []
+    for what, seconds in (("training", training), ("inference", inferring)):
+        for rival, title in _RIVALS.items():
+            ours, theirs = (format_rate(seconds[name], shape.batch) for name in (_OURS, rival))
+            measured = ratio(seconds[rival], seconds[_OURS])
+            rows.append(
+                Row(f"{what} to {title}", ours, theirs, measured, Target(3.0, at_least=True))
+            )
+    for rival, title in _RIVALS.items():
+        ours, theirs = (f"{memory[name]:,.0f} MiB" for name in (_OURS, rival))
+        measured = Spread.of([memory[_OURS] / memory[rival]])
+        rows.append(Row(f"peak memory of training to {title}", ours, theirs, measured, Target(1.0)))
+    return [
+        Table(
+            "Models at the shape of METR-LA",
+            f"`LatentGNNModel` and tsl's models, each as `benchmarks/config/model` sets it up: "
+            f"{shape.batch} windows of {_STEPS} steps, {_STEPS} steps ahead, {shape.nodes} nodes, one "
+            f"channel, {_COVARIATES} covariates; a random graph of {shape.edges:,} edges for those that "
+            f"take one. A training step is forward, masked MAE, backward and Adam. Peak memory is its "
+            f"growth in a fresh process, gradients and Adam's state included.",
+            rows,
+        )
+    ]
+
+
+def training_step(
+    name: str, batch: int, nodes: int, edges: int, device: torch.device
+) -> Callable[[], object]:
+    """Return forward, masked MAE, backward and Adam step of a model of the benchmark."""
+    model, inputs, optimizer = _build(name, batch, nodes, edges, device)
+    target = torch.randn(batch, _STEPS, nodes, 1, device=device)
+    valid = torch.rand(target.shape, device=device) < _VALID
+    model.train()
+
+    def run() -> None:
+        optimizer.zero_grad()
+        masked_mae(model(**inputs), target, valid).backward()
+        optimizer.step()
+
+    return run
+
+
+def inference(
+    name: str, batch: int, nodes: int, edges: int, device: torch.device
+) -> Callable[[], object]:
+    """Return the forward pass of a model of the benchmark, without gradients."""
+    model, inputs, _ = _build(name, batch, nodes, edges, device)
+    model.eval()
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return model(**inputs)
+
+    return run
+
+
+def masked_mae(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Return the mean absolute error where ``valid`` is true."""
+    return ((prediction - target).abs() * valid).sum() / valid.sum()
+
+
+def random_graph(nodes: int, edges: int) -> tuple[Tensor, Tensor]:
+    """Return a sparse directed graph without self loops, in which no node is alone.
+
+    A ring, and beyond it edges drawn at random.
+
+    Args:
+        nodes: Number of nodes, at least 2.
+        edges: Number of edges, between ``nodes`` and ``nodes * (nodes - 1)``.
+
+    Returns:
+        tuple: ``edge_index`` ``[2, edges]`` and ``edge_weight`` ``[edges]`` in (0.1, 1], as thresholded
+        distances have it.
+
+    Raises:
+        ValueError: If there are too few nodes, or so many edges cannot be.
+    """
+    if nodes < 2:
+        raise ValueError(f"'nodes' must be an int >= 2 (got {nodes!r}).")
+    if not nodes <= edges <= nodes * (nodes - 1):
+        raise ValueError(
+            f"'edges' must be between {nodes} and {nodes * (nodes - 1)} with {nodes} nodes "
+            f"(got {edges!r})."
+        )
+    source = torch.arange(nodes).repeat_interleave(nodes - 1)
+    offset = torch.arange(1, nodes).repeat(nodes)
+    ring = torch.where(offset == 1)[0]
+    others = torch.where(offset != 1)[0]
+    picked = torch.cat([ring, others[torch.randperm(len(others))[: edges - nodes]]])
+    edge_index = torch.stack([source[picked], (source + offset)[picked] % nodes])
+    return edge_index, 1 - 0.9 * torch.rand(edges)
+
+
+def _build(
+    name: str, batch: int, nodes: int, edges: int, device: torch.device
+) -> tuple[Module, dict[str, Tensor], torch.optim.Optimizer]:
+    """Return a model as the benchmark sets it up, a batch for it, and its optimizer."""
+    torch.manual_seed(0)
+    with initialize_config_dir(str(_CONFIG_DIR), version_base=None):
+        cfg = compose("default", overrides=["dataset=la", f"model={name}"])
+    model_class = get_model_class(name)
+    arguments: dict[str, Any] = {
+        "input_size": 1,
+        "output_size": 1,
+        "window": _STEPS,
+        "horizon": _STEPS,
+        "n_nodes": nodes,
+        "exog_size": _COVARIATES,
+        "future_exog_size": _COVARIATES,
+    }
+    model_class.filter_model_args_(arguments)
+    arguments.update(_to_dict(cfg.model.hparams))
+    # In the small shape of a quick run a target has fewer sources than the preset asks for.
+    if arguments.get("k_neighbors") is not None:
+        arguments["k_neighbors"] = min(arguments["k_neighbors"], nodes)
+    model = model_class(**arguments).to(device)
+    optimizer = torch.optim.Adam(model.parameters(), **_to_dict(cfg.optimizer.hparams))
+
+    edge_index, edge_weight = random_graph(nodes, edges)
+    readings = (batch, _STEPS, nodes, 1)
+    covariates = (batch, _STEPS, _COVARIATES)
+    everything = {
+        "x": torch.randn(readings),
+        "input_mask": torch.rand(readings) < _VALID,
+        "u": torch.randn(covariates),
+        "u_future": torch.randn(covariates),
+        "edge_index": edge_index,
+        "edge_weight": edge_weight,
+    }
+    taken = forward_inputs(model_class)
+    inputs = {key: value.to(device) for key, value in everything.items() if key in taken}
+    return model, inputs, optimizer
+
+
+def _small(name: str, shape: Shape) -> dict[str, Any]:
+    return {"name": name, **asdict(shape), "batch": 1}
+
+
+def _to_dict(node: Any) -> dict[str, Any]:
+    value = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(value, dict)
+    return {str(key): item for key, item in value.items()}

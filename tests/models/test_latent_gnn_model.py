@@ -1,0 +1,227 @@
+import copy
+import math
+import pickle
+from argparse import ArgumentParser
+
+import pytest
+import torch
+
+from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+
+pytestmark = pytest.mark.tsl
+
+NAN = math.nan
+
+
+def make(seed=0, **options):
+    """A small model with random parameters."""
+    torch.manual_seed(seed)
+    sizes = {"input_size": 2, "output_size": 1, "horizon": 3, "n_nodes": 5}
+    model = LatentGNNModel(**{**sizes, "hidden_size": 8, "k_neighbors": 3, **options})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+X = torch.randn(4, 6, 5, 2, generator=torch.Generator().manual_seed(0))
+
+
+def test_it_is_a_tsl_model():
+    from tsl.nn.models import BaseModel
+
+    model = make()
+    assert isinstance(model, BaseModel)
+    assert model.return_type is torch.Tensor
+    expected = ["x", "u", "input_mask", "u_future", "targets", "teacher_forcing_ratio"]
+    assert list(model.forward_signature) == expected
+    assert not model.has_forward_kwargs
+    assert torch.equal(model.predict(X), model(X))
+
+
+def test_one_network_two_faces():
+    model = make(k_neighbors=4, hidden_size=16)
+    plain = Seq2SeqLatentGNN(2, 16, 5, 3)
+    plain.network.load_state_dict(model.network.state_dict())
+    pred, attn = plain(X)
+    torch.testing.assert_close(model(X).squeeze(-1), pred)
+    torch.testing.assert_close(model.latent_graph(X)[:, -1].to_dense(), attn)
+
+
+def test_filter_model_args_keeps_what_the_constructor_takes():
+    arguments = {
+        "n_nodes": 5,
+        "input_size": 2,
+        "output_size": 1,
+        "horizon": 3,
+        "window": 12,
+        "exog_size": 2,
+        "connectivity": None,
+    }
+    LatentGNNModel.filter_model_args_(arguments)
+    assert arguments == {
+        "n_nodes": 5,
+        "input_size": 2,
+        "output_size": 1,
+        "horizon": 3,
+        "exog_size": 2,
+    }
+    assert LatentGNNModel(**arguments)(X, torch.randn(4, 6, 2)).shape == (4, 3, 5, 1)
+
+
+@pytest.mark.parametrize("channels", [(1, 1), (2, 1), (3, 2), (3, 3)])
+@pytest.mark.parametrize("decoder", ["attention", "direct"])
+@pytest.mark.parametrize("graph_at", ["input", "state"])
+def test_channels(channels, decoder, graph_at):
+    model = make(
+        input_size=channels[0], output_size=channels[1], decoder=decoder, graph_at=graph_at
+    )
+    x = torch.randn(4, 6, 5, channels[0])
+    assert model(x).shape == (4, 3, 5, channels[1])
+    graph = model.latent_graph(x)
+    assert graph.batch_shape == ((4, 6) if graph_at == "input" else (4,))
+    torch.testing.assert_close(graph.weights.sum(-1), torch.ones(*graph.batch_shape, 5))
+
+
+@pytest.mark.parametrize("decoder", ["attention", "direct"])
+def test_covariates_of_all_nodes_are_those_of_each(decoder):
+    model = make(exog_size=2, future_exog_size=3, decoder=decoder)
+    u, u_future = torch.randn(4, 6, 2), torch.randn(4, 3, 3)
+    expected = model(X, u, u_future=u_future)
+    u_nodes = torch.stack([u] * 5, 2)
+    future_nodes = torch.stack([u_future] * 5, 2)
+    assert torch.equal(model(X, u_nodes, u_future=future_nodes), expected)
+    u_nodes[:, :, 2] += 1.0
+    assert not torch.allclose(model(X, u_nodes, u_future=future_nodes), expected)
+    # A covariate of a future step reaches one node, from that step on or at that step alone.
+    future_nodes[:, 1, 2] += 1.0
+    changed = model(X, u, u_future=future_nodes)
+    others = [0, 1, 3, 4]
+    torch.testing.assert_close(changed[:, :, others], expected[:, :, others])
+    assert not torch.allclose(changed[:, :, 2], expected[:, :, 2])
+
+
+def test_forms_of_the_input_mask():
+    model = make()
+    mask = torch.rand(4, 6, 5, 1, generator=torch.Generator().manual_seed(0)) > 0.3
+    expected = model(X, input_mask=mask)
+    assert not torch.allclose(expected, model(X))
+    assert torch.equal(model(X, input_mask=mask.expand(-1, -1, -1, 2)), expected)
+    assert torch.equal(model(X, input_mask=mask.to(torch.uint8)), expected)
+    assert torch.equal(model(X, input_mask=mask.float()), expected)
+    assert torch.equal(model(X.masked_fill(~mask, NAN), input_mask=mask), expected)
+
+    # Each channel for itself: the first is missing where the second is there.
+    single = torch.ones(4, 6, 5, 2, dtype=torch.bool)
+    single[..., 0] = mask[..., 0]
+    hidden = X.clone()
+    hidden[..., 0] = hidden[..., 0].masked_fill(~mask[..., 0], NAN)
+    assert torch.equal(model(hidden, input_mask=single), model(X, input_mask=single))
+    assert not torch.allclose(model(X, input_mask=single), expected)
+
+
+def test_teacher_forcing():
+    model = make()
+    targets = torch.randn(4, 3, 5, 1)
+    assert torch.equal(model(X, targets=targets), model(X))
+    forced = model(X, targets=targets, teacher_forcing_ratio=1.0)
+    assert not torch.allclose(forced, model(X))
+    unknown = torch.full_like(targets, NAN)
+    assert torch.equal(model(X, targets=unknown, teacher_forcing_ratio=1.0), model(X))
+
+
+def test_gaussian_head():
+    model = make(head="gaussian", exog_size=1, future_exog_size=1)
+    inputs = {"u": torch.randn(4, 6, 1), "u_future": torch.randn(4, 3, 1)}
+    normal = model.distribution(X, **inputs)
+    assert model.head == "gaussian"
+    assert torch.equal(normal.loc, model(X, **inputs))
+    assert normal.scale.shape == (4, 3, 5, 1)
+    assert (normal.scale > 0).all()
+    assert make().head is None
+    with pytest.raises(ValueError, match="'head' must be 'gaussian'"):
+        make().distribution(X)
+
+
+def test_command_line_arguments():
+    parser = ArgumentParser()
+    LatentGNNModel.add_model_specific_args(parser)
+    defaults = vars(parser.parse_args([]))
+    assert not {"n_nodes", "input_size", "output_size", "horizon", "exog_size"} & set(defaults)
+    assert defaults["hidden_size"] == 64
+    assert defaults["k_neighbors"] == 4
+    plain = LatentGNNModel(2, 1, 3, 5)
+    built = LatentGNNModel(2, 1, 3, 5, **defaults)
+    assert {n: p.shape for n, p in built.named_parameters()} == {
+        n: p.shape for n, p in plain.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--hidden-size", "16"], {"hidden_size": 16}),
+        (["--temperature", "0.5"], {"temperature": 0.5}),
+        (["--graph-at", "state", "--decoder", "direct"], {"graph_at": "state"}),
+        (["--k-neighbors", "3"], {"k_neighbors": 3}),
+        (["--norm", "layer"], {"norm": "layer"}),
+        (["--head", "gaussian"], {"head": "gaussian"}),
+        (["--residual", "True"], {"residual": True}),
+        (["--gaussian-smoothing", "False"], {"gaussian_smoothing": False}),
+    ],
+)
+def test_values_from_the_command_line(arguments, expected):
+    parser = ArgumentParser()
+    LatentGNNModel.add_model_specific_args(parser)
+    values = vars(parser.parse_args(arguments))
+    assert {name: values[name] for name in expected} == expected
+    assert LatentGNNModel(2, 1, 3, 5, **values)(X).shape == (4, 3, 5, 1)
+
+
+def test_reset_parameters_pickle_and_deepcopy():
+    model = make()
+    expected = model(X)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert torch.equal(twin(X), expected)
+    model.reset_parameters()
+    assert not torch.allclose(model(X), expected)
+
+
+def test_a_checkpoint_may_name_the_class(tmp_path):
+    torch.save({"model_class": LatentGNNModel, "weights": make().state_dict()}, tmp_path / "c.pt")
+    stored = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert stored["model_class"] is LatentGNNModel
+    other = make(seed=1)
+    other.load_state_dict(stored["weights"])
+    assert torch.equal(other(X), make()(X))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        ({"x": X.tolist()}, TypeError, "'x' must be a torch.Tensor"),
+        ({"x": X.long()}, TypeError, "'x' must be a floating point"),
+        ({"x": X.double()}, TypeError, "'x' must be of the model's dtype"),
+        ({"x": X[0]}, ValueError, "'x' must have 4 dimensions"),
+        ({"x": X[:, :, 1:]}, ValueError, "'x' .* size 5 in dimension 2"),
+        ({"x": X * NAN}, ValueError, "'x' must be finite"),
+        ({"u": None}, ValueError, "'u' must be given"),
+        ({"u": [1.0]}, TypeError, "'u' must be a torch.Tensor"),
+        ({"u": torch.ones(4, 6)}, ValueError, "'u' must have"),
+        ({"u": torch.ones(4, 6, 3)}, ValueError, "'u' .* size 2 in dimension"),
+        ({"u": torch.ones(4, 5, 2)}, ValueError, "'u' .* size 6 in dimension 1"),
+        ({"u": torch.ones(4, 6, 2) * NAN}, ValueError, "'u' must be finite"),
+        ({"u_future": None}, ValueError, "'u_future' must be given"),
+        ({"u_future": torch.ones(4, 6, 1)}, ValueError, "'u_future' .* size 3 in dimension 1"),
+        ({"input_mask": [True]}, TypeError, "'input_mask' must be a torch.Tensor"),
+        ({"input_mask": X[:, 1:] > 0}, ValueError, "'input_mask' .* size 6 in dimension 1"),
+        ({"input_mask": X[0] > 0}, ValueError, "'input_mask' must have 4 dimensions"),
+        ({"input_mask": torch.ones(4, 6, 5, 3)}, ValueError, "'input_mask' .* size 2"),
+        ({"teacher_forcing_ratio": 0.5}, ValueError, "'targets' must be given"),
+    ],
+)
+def test_bad_input(inputs, error, message):
+    model = make(exog_size=2, future_exog_size=1)
+    good = {"x": X, "u": torch.ones(4, 6, 2), "u_future": torch.ones(4, 3, 1)}
+    assert model(**good).shape == (4, 3, 5, 1)
+    with pytest.raises(error, match=message):
+        model(**{**good, **inputs})

@@ -1,0 +1,80 @@
+"""What an import brings along: each question is asked in a fresh interpreter."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ["tsl", "pytorch_lightning", "lightning", "pandas", "matplotlib", "networkx"]
+EXTENSIONS = ["torch_scatter", "torch_sparse"]
+
+
+def loaded(code, names):
+    """Which of the modules ``names`` are there after running ``code``."""
+    script = f"import json, sys\n{code}\n"
+    script += f"print(json.dumps([name for name in {names!r} if name in sys.modules]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def stand_ins():
+    """The native extensions that would be there as stand-ins only."""
+    return [name for name in EXTENSIONS if importlib.util.find_spec(name) is None]
+
+
+def test_the_package_imports_nothing_by_itself():
+    code = "import tsl_latentgnn; assert tsl_latentgnn.__version__"
+    assert loaded(code, ["torch", "numpy", "torch_geometric", *HEAVY]) == []
+
+
+def test_layers_and_the_plain_model_need_torch_and_pyg_only():
+    code = """
+import tsl_latentgnn.nn
+from tsl_latentgnn.models import Seq2SeqLatentGNN
+import tsl_latentgnn.models
+assert "LatentGNNModel" in dir(tsl_latentgnn.models)
+import torch
+Seq2SeqLatentGNN(1, 4, 5, 2)(torch.randn(1, 3, 5, 1))
+"""
+    ours = [
+        "tsl_latentgnn._compat",
+        "tsl_latentgnn.engines",
+        "tsl_latentgnn.models.latent_gnn_model",
+    ]
+    assert loaded(code, ["tsl", "pytorch_lightning", *ours, *stand_ins()]) == []
+
+
+@pytest.mark.tsl
+def test_the_tsl_model_and_engine_import_tsl_when_they_are_asked_for():
+    code = """
+from tsl_latentgnn.models import LatentGNNModel
+from tsl.nn.models import BaseModel
+from tsl_latentgnn.engines import LatentGNNPredictor
+from tsl.engines import Predictor
+assert issubclass(LatentGNNModel, BaseModel)
+assert issubclass(LatentGNNPredictor, Predictor)
+"""
+    assert loaded(code, ["tsl", *EXTENSIONS]) == ["tsl", *EXTENSIONS]
+
+
+def test_unknown_names():
+    import tsl_latentgnn.models
+
+    with pytest.raises(AttributeError, match="no attribute 'LatentGCN'"):
+        _ = tsl_latentgnn.models.LatentGCN
+
+
+@pytest.mark.parametrize("package", ["nn", "models", "engines"])
+def test_public_names_are_there(package):
+    module = importlib.import_module(f"tsl_latentgnn.{package}")
+    assert sorted(module.__all__) == sorted(set(module.__all__))
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
