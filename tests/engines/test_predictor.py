@@ -403,7 +403,7 @@ def test_checkpoints_keep_the_new_arguments(tmp_path):
         ({"quantiles": ()}, ValueError, "'quantiles' must be levels"),
         ({"quantiles": (0.0, 0.5)}, ValueError, "'quantiles' must be levels"),
         ({"quantiles": (0.5, 1.0)}, ValueError, "'quantiles' must be levels"),
-        ({"quantiles": (math.nan,)}, ValueError, "'quantiles' must be levels"),
+        ({"quantiles": (math.nan,)}, ValueError, "'quantiles' must be finite"),
         ({"quantiles": 0.5}, TypeError, "'quantiles' must be"),
         ({"quantiles": ("0.5",)}, TypeError, "'quantiles' must be"),
     ],
