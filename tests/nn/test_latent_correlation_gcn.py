@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
+from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv, Sequential, summary
 
 from tsl_latentgnn.nn import LatentCorrelationGCN
@@ -210,6 +211,36 @@ def test_explain_sees_the_messages():
     torch.testing.assert_close(layer(x), expected)
     layer._edge_mask = torch.full((2 * 6 * 3,), -50.0)
     assert not torch.allclose(layer(x), expected)
+
+
+def test_a_model_with_given_and_learned_edges_can_be_explained():
+    torch.manual_seed(0)
+    model = Sequential(
+        "x, edge_index",
+        [
+            (GCNConv(3, 4), "x, edge_index -> x"),
+            (LatentCorrelationGCN(4, 4, num_nodes=5, k_neighbors=2), "x -> x"),
+            (GCNConv(4, 2), "x, edge_index -> x"),
+        ],
+    )
+    explainer = Explainer(
+        model,
+        GNNExplainer(epochs=5),
+        explanation_type="model",
+        node_mask_type="attributes",
+        edge_mask_type="object",
+        model_config={
+            "mode": "multiclass_classification",
+            "task_level": "node",
+            "return_type": "raw",
+        },
+    )
+    edge_index = torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0]])
+    explanation = explainer(torch.randn(5, 3), edge_index)
+    assert explanation.edge_mask.shape == (4,)
+    assert explanation.node_mask.shape == (5, 3)
+    # A node that no given edge touches matters to the others through the learned graph.
+    assert explanation.node_mask[4].abs().sum() > 0
 
 
 def test_in_pyg_sequential_between_other_convolutions():

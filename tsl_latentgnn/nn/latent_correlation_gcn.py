@@ -43,8 +43,9 @@ class LatentCorrelationGCN(MessagePassing):
     `"Attention Is All You Need" <https://arxiv.org/abs/1706.03762>`_ over the nodes of one graph. With several heads
     the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
 
-    The edges are real: a message-passing hook or explainer sees the messages along ``edge_index``. When none asks for
-    them, the sum is fused and the messages are not written to memory.
+    The edges are real: a message-passing hook sees the messages along ``edge_index``, and so does an explainer once
+    ``layer.explain = True`` is set; until then explainers of PyG leave the layer out of their edge masks, which are over
+    given edges. When nobody asks for the messages, their sum is fused and they are not written to memory.
 
     Args:
         in_features (int): Size of each input node :math:`F`.
@@ -99,6 +100,8 @@ class LatentCorrelationGCN(MessagePassing):
     ) -> None:
         kwargs.setdefault("aggr", "add")
         super().__init__(node_dim=0, **kwargs)
+        # An explainer's edge mask is over the edges that it was given, not over those that the layer learns.
+        self.explain = False
         self.in_features = check_int("in_features", in_features, 1)
         self.out_features = check_int("out_features", out_features, 1)
         self.num_nodes = check_int("num_nodes", num_nodes, 1)
