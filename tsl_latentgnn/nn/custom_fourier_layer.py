@@ -23,7 +23,7 @@ class CustomFourierLayer(Module):
     Differential Equations" <https://arxiv.org/abs/2010.08895>`_ (Li et al., ICLR 2021), restricted to the non-negative
     time frequencies. Modes above Nyquist are clamped: an input of length :math:`T` with :math:`N` nodes has
     :math:`\lfloor T/2 \rfloor + 1` and :math:`\lfloor N/2 \rfloor + 1` of them, and weights of further modes
-    rest. Under autocast the layer computes in 32-bit floats, since FFTs in half precision are inexact or missing.
+    rest. Under autocast the layer computes in 32-bit floats: Fourier sums in half precision are too coarse.
 
     Args:
         in_channels (int): Number of input channels :math:`C`.

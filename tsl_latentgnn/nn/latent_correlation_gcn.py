@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import Linear, Parameter
@@ -44,8 +42,8 @@ class LatentCorrelationGCN(MessagePassing):
     the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
 
     The edges are real: a message-passing hook sees the messages along ``edge_index``, and so does an explainer once
-    ``layer.explain = True`` is set; until then explainers of PyG leave the layer out of their edge masks, which are over
-    given edges. When nobody asks for the messages, their sum is fused and they are not written to memory.
+    ``layer.explain = True`` is set; until then explainers of PyG leave the layer out of their edge masks, which are
+    over given edges. When nobody asks for the messages, their sum is fused and they are not written to memory.
 
     Args:
         in_features (int): Size of each input node :math:`F`.
@@ -66,7 +64,6 @@ class LatentCorrelationGCN(MessagePassing):
             (default: ``True``)
         dropout (float): Dropout probability of the attention weights in training. (default: ``0.0``)
         bias (bool): If ``False``, no linear map has an additive bias. (default: ``True``)
-        **kwargs (optional): Additional arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -96,10 +93,8 @@ class LatentCorrelationGCN(MessagePassing):
         dynamic: bool = True,
         dropout: float = 0.0,
         bias: bool = True,
-        **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("aggr", "add")
-        super().__init__(node_dim=0, **kwargs)
+        super().__init__(aggr="add", node_dim=0)
         # An explainer's edge mask is over the edges that it was given, not over those that the layer learns.
         self.explain = False
         self.in_features = check_int("in_features", in_features, 1)
@@ -271,7 +266,7 @@ class LatentCorrelationGCN(MessagePassing):
         return torch.cat(queries, -1), torch.cat(keys, -1)
 
     def _is_observed(self) -> bool:
-        """Whether somebody wants to see or change the messages: hooks, an explainer, or another aggregation."""
+        """Whether somebody wants to see or change the messages: a hook or an explainer."""
         return bool(
             self.explain
             or self._propagate_forward_pre_hooks
@@ -280,8 +275,6 @@ class LatentCorrelationGCN(MessagePassing):
             or self._message_forward_hooks
             or self._aggregate_forward_pre_hooks
             or self._aggregate_forward_hooks
-            or self.aggr != "add"
-            or self.flow != "source_to_target"
         )
 
     def _check_features(
