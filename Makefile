@@ -45,5 +45,5 @@ test-native: $(NATIVE_READY) ## Build torch-scatter and torch-sparse, run the ts
 	OMP_NUM_THREADS=1 $(NATIVE)/bin/python -m pytest -m tsl
 
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) build dist *.egg-info logs outputs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

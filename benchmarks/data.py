@@ -190,13 +190,13 @@ def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) 
     missing_built = [name for name in built if not os.path.exists(os.path.join(data_dir, name))]
     if missing_raw and missing_built:
         expected = f"the raw files {', '.join(raw)}"
-        missing = f"of the raw files {', '.join(missing_raw)}"
+        missing = f"raw {', '.join(missing_raw)}"
         if built != raw:
             expected += f" or those that tsl builds, {', '.join(built)}"
-            missing += f"; of the built ones {', '.join(missing_built)}"
+            missing += f", and built {', '.join(missing_built)}"
         raise ValueError(
             f"'data_dir' must be a folder with {expected} "
-            f"(got {data_dir!r}, which lacks {missing})."
+            f"(got {data_dir!r}, where there is no {missing})."
         )
 
 

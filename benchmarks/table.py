@@ -7,6 +7,7 @@ deviation (of the sample) from two seeds on.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import sys
@@ -25,7 +26,8 @@ def make_table(
 
     Args:
         records: Records as :func:`benchmarks.results.read_records` yields them. Of records with the
-            same dataset, model, label and seed the last one counts.
+            same dataset, model, label, settings and seed the last one counts; those of other
+            settings have a row of their own.
         split: ``"test"`` or ``"val"``. (default: ``"test"``)
         metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``.
             (default: ``"mae"``)
@@ -37,13 +39,15 @@ def make_table(
         raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
     if metric not in METRICS:
         raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
-    rows: dict[tuple[str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    rows: dict[tuple[str, str, str, str], dict[Any, Mapping[str, Any]]] = {}
     for record in records:
-        key = (record["dataset"], record["model"], record["label"] or "")
+        # Runs of other settings are no further seeds of the same experiment.
+        settings = json.dumps(record.get("settings"), sort_keys=True)
+        key = (record["dataset"], record["model"], record["label"] or "", settings)
         rows.setdefault(key, {})[record["seed"]] = record
     runs = [run for seeds in rows.values() for run in seeds.values()]
     marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
-    labelled = any(label for _, _, label in rows)
+    labelled = any(label for _, _, label, _ in rows)
 
     header = ["Dataset", "Model", *(["Label"] if labelled else []), "Seeds"]
     left = len(header) - 1
@@ -51,7 +55,7 @@ def make_table(
     header += [f"{_TITLES[metric]} at {mark_title(mark)}" for mark in marks]
     header += ["Parameters", "s/epoch", "Peak MiB"]
     lines = [header, ["---"] * left + ["---:"] * (len(header) - left)]
-    for (dataset, model, label), seeds in rows.items():
+    for (dataset, model, label, _), seeds in rows.items():
         group = list(seeds.values())
         line = [dataset, model, *([label] if labelled else []), str(len(group))]
         line += [_mean_std([run[split][name] for run in group], name) for name in METRICS]

@@ -14,7 +14,8 @@ from torch import Tensor
 def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return ``value`` if it is an integer in ``[minimum, maximum]``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"'{name}' must be an int (got {value!r} of type {type(value).__name__}).")
+        came = f"shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(f"'{name}' must be an int (got {came} of type {type(value).__name__}).")
     _check_bounds(name, value, minimum, maximum, "an int")
     return int(value)
 
@@ -97,12 +98,18 @@ def check_shape(name: str, value: Tensor, shape: str, sizes: tuple[int | None, .
             )
 
 
-def check_finite(name: str, value: Tensor) -> None:
+def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
+    """Raise unless ``value`` is of ``dtype``, that of the parameters, or autocast sees to it."""
+    if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
+        raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
+
+
+def check_finite(name: str, value: Tensor, hint: str = "") -> None:
     """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
         return
     if not bool(torch.isfinite(value).all()):
         count = int((~torch.isfinite(value)).sum())
         raise ValueError(
-            f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values)."
+            f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
         )

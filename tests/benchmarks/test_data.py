@@ -133,9 +133,7 @@ def test_data_dir_without_files(name, tmp_path):
 
 def test_data_dir_with_some_files(la_dir):
     os.unlink(la_dir / "distances_la.csv")
-    with pytest.raises(
-        ValueError, match=r"lacks of the raw files distances_la.csv; of the built"
-    ) as e:
+    with pytest.raises(ValueError, match=r"where there is no raw distances_la.csv, and built") as e:
         load_dataset("la", str(la_dir))
     assert "metr_la_dist.npy, locations.csv" in str(e.value)
     assert "sensor_ids_la.txt" in str(e.value)  # expected, though not missing

@@ -143,6 +143,16 @@ def test_table_rows_are_variants():
     assert rows[2][-2] == DASH
 
 
+def test_runs_of_other_settings_are_no_further_seeds():
+    runs = [make_record(1, 1.0, settings={"epochs": 9, "lr": 0.1})]
+    runs += [make_record(2, 3.0, settings={"lr": 0.1, "epochs": 9})]
+    runs += [make_record(3, 9.0, settings={"lr": 0.5, "epochs": 9})]
+    _, _, *rows = cells(make_table(runs))
+    assert [row[2] for row in rows] == ["2", "1"]
+    assert rows[0][3].startswith("2.0000 ±")
+    assert rows[1][3] == "9.0000"
+
+
 def test_table_of_datasets_with_other_marks():
     errors = {"mae": 7.0, "rmse": 8.0, "mape": 0.9}
     gpvar = make_record(1, dataset="gpvar", test={**errors, "at": {"step 1": errors}})

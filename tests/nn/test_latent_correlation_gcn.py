@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,6 +282,12 @@ def test_dropout_acts_on_the_attention_in_training_only():
     torch.testing.assert_close(silent(x), expected)
 
 
+def test_rank_of_another_integer_type():
+    layer = LatentCorrelationGCN(3, 4, 6, 2, static=np.int64(2), dynamic=False)
+    out = layer(torch.randn(2, 6, 3))
+    assert torch.autograd.grad(out.sum(), layer.source_embedding)[0].abs().sum() > 0
+
+
 def test_temperature_sharpens():
     warm, cold = (LatentCorrelationGCN(3, 4, 6, temperature=t) for t in (100.0, 1e-3))
     cold.load_state_dict(randomize(warm).state_dict())
@@ -336,7 +343,7 @@ def test_compile_and_autocast():
         ({"temperature": "1"}, TypeError, "'temperature' must be a number"),
         ({"heads": 0}, ValueError, "'heads' must be an int >= 1"),
         ({"heads": 3}, ValueError, "'heads' must divide 'out_features'"),
-        ({"static": "dense"}, ValueError, "'static' must be one of"),
+        ({"static": "dense"}, ValueError, "'static' must be 'full'"),
         ({"static": 0}, ValueError, "'static' must be an int >= 1"),
         ({"static": None, "dynamic": False}, ValueError, "'static' must not be None"),
         ({"dropout": 1.5}, ValueError, "'dropout' must be a number <= 1"),

@@ -503,7 +503,7 @@ def test_gradients():
         ({"temperature": 0.0}, ValueError, "'temperature' must be > 0"),
         ({"temperature": -1.0}, ValueError, "'temperature' must be > 0"),
         ({"heads": 3}, ValueError, "'heads' must divide"),
-        ({"static": "half"}, ValueError, "'static' must be one of"),
+        ({"static": "half"}, ValueError, "'static' must be 'full'"),
         ({"static": None, "dynamic": False}, ValueError, "'static' must not be None"),
         ({"dynamic": 1}, TypeError, "'dynamic' must be a bool"),
         ({"graph_at": "output"}, ValueError, "'graph_at' must be one of"),

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_float_tensor, check_shape
+from .._checks import check_float_tensor, check_int, check_shape
 from .._compat import allow_in_checkpoints, mend_tsl
 from ..nn import Forecast, LatentForecaster, LatentGraph
 
@@ -110,6 +110,7 @@ class LatentGNNModel(BaseModel):
         head: str | None = None,
     ) -> None:
         super().__init__()
+        check_int("n_nodes", n_nodes, 1)
         self.network = LatentForecaster(
             input_size,
             output_size,

@@ -10,7 +10,7 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from .._checks import (
     check_bool,
-    check_choice,
+    check_dtype,
     check_finite,
     check_float,
     check_float_tensor,
@@ -41,9 +41,9 @@ class LatentCorrelationGCN(MessagePassing):
     `"Attention Is All You Need" <https://arxiv.org/abs/1706.03762>`_ over the nodes of one graph. With several heads
     the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
 
-    The edges are real: a message-passing hook sees the messages along ``edge_index``, and so does an explainer once
-    ``layer.explain = True`` is set; until then explainers of PyG leave the layer out of their edge masks, which are
-    over given edges. When nobody asks for the messages, their sum is fused and they are not written to memory.
+    The edges are real: a message-passing hook sees the messages along ``edge_index``. When nobody asks for the messages,
+    their sum is fused and they are not written to memory. Explainers of PyG leave the layer out of their edge masks,
+    which are over given edges, unless ``layer.explain = None`` is set and they are given the learned ``edge_index``.
 
     Args:
         in_features (int): Size of each input node :math:`F`.
@@ -115,8 +115,8 @@ class LatentCorrelationGCN(MessagePassing):
         self.head_features = self.out_features // self.heads if self.concat else self.out_features
         if static is not None and static != "full":
             if isinstance(static, str):
-                check_choice("static", static, ("full", None, "an int"))
-            check_int("static", static, 1)
+                raise ValueError(f"'static' must be 'full', a rank or None (got {static!r}).")
+            static = check_int("static", static, 1)
         self.static = static
         self.dynamic = check_bool("dynamic", dynamic)
         if not self.dynamic and static is None:
@@ -188,6 +188,7 @@ class LatentCorrelationGCN(MessagePassing):
             ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
         """
         self._check_features(x, batch_size, mask)
+        check_dtype("x", x, self.lin_value.weight.dtype)
         check_finite("x", x)
         out, graph, alpha = self.convolve(x, batch_size, mask)
         if return_attention_weights:

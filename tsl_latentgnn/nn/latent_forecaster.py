@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .._checks import (
     check_bool,
     check_choice,
+    check_dtype,
     check_finite,
     check_float,
     check_float_tensor,
@@ -154,6 +155,10 @@ class LatentForecaster(Module):
         self.residual = check_bool("residual", residual)
         self.head = check_choice("head", head, (None, "gaussian"))
         check_int("hidden_size", hidden_size, 1)
+        if hidden_size % check_int("heads", heads, 1) != 0:
+            raise ValueError(
+                f"'heads' must divide the hidden size (got heads={heads} and {hidden_size})."
+            )
         check_int("latent_layers", latent_layers, 1)
         check_int("lstm_layers", lstm_layers, 1)
         check_int("node_emb_size", node_emb_size, 0)
@@ -330,9 +335,9 @@ class LatentForecaster(Module):
         targets: Tensor | None,
     ) -> Tensor:
         """Check everything that comes in and return ``x`` with its missing readings set to 0."""
-        nodes = self.num_nodes
+        nodes, dtype = self.num_nodes, self.input_encoder.weight.dtype
         check_float_tensor(self.input_name, x, "[B, T, N, F]", (None, None, nodes, self.input_size))
-        self._check_dtype(self.input_name, x)
+        check_dtype(self.input_name, x, dtype)
         batch, steps = x.shape[:2]
         if input_mask is not None:
             if not isinstance(input_mask, Tensor) or input_mask.dtype != torch.bool:
@@ -344,7 +349,10 @@ class LatentForecaster(Module):
                 raise TypeError(f"'input_mask' must be a boolean tensor (got {came}).")
             check_shape("input_mask", input_mask, "[B, T, N, F]", tuple(x.shape))
             x = x.masked_fill(~input_mask, 0.0)
-        check_finite(self.input_name, x)
+        unmasked = input_mask is None and self.input_name == "x"
+        check_finite(
+            self.input_name, x, " Mark missing readings in 'input_mask'." if unmasked else ""
+        )
         for name, value, size_name, size, length in (
             ("u", u, "exog_size", self.exog_size, steps),
             ("u_future", u_future, "future_exog_size", self.future_exog_size, self.horizon),
@@ -357,21 +365,16 @@ class LatentForecaster(Module):
                 )
             if value is not None:
                 check_float_tensor(name, value, "[B, T, N, E]", (batch, length, nodes, size))
-                self._check_dtype(name, value)
+                check_dtype(name, value, dtype)
                 check_finite(name, value)
         if targets is not None:
             shape = "[B, horizon, N, C]"
             sizes = (batch, self.horizon, nodes, self.output_size)
             check_float_tensor("targets", targets, shape, sizes)
-            self._check_dtype("targets", targets)
+            check_dtype("targets", targets, dtype)
             unknown = torch.isnan(targets)  # these may be
             check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x
-
-    def _check_dtype(self, name: str, value: Tensor) -> None:
-        dtype = self.input_encoder.weight.dtype
-        if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
-            raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
 
 
 def _to_sequences(h: Tensor) -> Tensor:

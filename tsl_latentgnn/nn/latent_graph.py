@@ -23,7 +23,8 @@ class LatentGraph:
     windows with one graph per time step. Indexing selects graphs as it would tensor rows: ``graph[0]`` is the first
     sample, ``graph[:, -1]`` the last time step of every sample.
 
-    A source that was masked out (a missing reading) keeps its place with weight 0.
+    A source that was masked out (a missing reading) keeps its place with weight 0; the weights of a target whose
+    sources are all masked out sum to 0.
 
     Args:
         neighbors (torch.Tensor): Source of each edge, integers in :math:`[0, N)`, shape :math:`[*, N, k]`.
@@ -118,7 +119,7 @@ class LatentGraph:
         if self.num_graphs != 1:
             raise ValueError(
                 f"'to_networkx' needs a single graph (got batch shape {list(self.batch_shape)}): "
-                "select one by index, such as graph[0]."
+                f"select one by index, such as graph[{', '.join(['0'] * len(self.batch_shape))}]."
             )
         graph = DiGraph()
         graph.add_nodes_from(range(self.num_nodes))

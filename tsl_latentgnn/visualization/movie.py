@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from torch import Tensor
-
 from tsl_latentgnn._checks import check_int
 from tsl_latentgnn.visualization._arrays import (
     FloatArray,
@@ -105,9 +102,8 @@ def save_attention_movie(
 def _frames(A: Any, batch: int | None) -> FloatArray:
     """Return the adjacencies ``[T, N, N]`` of one sample, or of the mean over the batch."""
     array = to_array("A", A, accept_graph=True)
-    # A learned graph of three dimensions is a batch; an array of three is a series in time.
-    is_graph = not isinstance(A, Tensor | np.ndarray)
-    if array.ndim == 2 or (is_graph and array.ndim == 3):
+    # Three dimensions are a series in time, as one sample graph[0] of a learned graph [B, T] is.
+    if array.ndim == 2:
         raise ValueError(
             "'A' must be [T, N, N], [B, T, N, N] or a LatentGraph with a time dimension (got "
             f"{type(A).__name__} of shape {list(array.shape)})."
