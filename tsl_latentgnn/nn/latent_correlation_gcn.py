@@ -41,8 +41,8 @@ class LatentCorrelationGCN(MessagePassing):
     `"Attention Is All You Need" <https://arxiv.org/abs/1706.03762>`_ over the nodes of one graph. With several heads
     the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
 
-    The edges are real: a message-passing hook sees the messages along ``edge_index``. When nobody asks for the messages,
-    their sum is fused and they are not written to memory. Explainers of PyG leave the layer out of their edge masks,
+    The edges are real: a message-passing hook sees the messages along ``edge_index``. When nobody asks for them,
+    the sum is fused and they are not written to memory. Explainers of PyG leave the layer out of their edge masks,
     which are over given edges, unless ``layer.explain = None`` is set and they are given the learned ``edge_index``.
 
     Args:
