@@ -36,8 +36,6 @@ class LatentGNNModel(BaseModel):
         horizon (int): Number of steps to forecast.
         n_nodes (int): Number of nodes.
         exog_size (int): Number of covariates ``u`` in the window. (default: ``0``)
-        future_exog_size (int): Number of covariates ``u_future`` known for the steps to forecast, such as the time
-            of day. (default: ``0``)
         hidden_size (int): Size of all hidden states. (default: ``64``)
         k_neighbors (int, optional): Number of sources of each target, the self edge included; ``None`` is dense
             attention. (default: ``4``)
@@ -59,6 +57,8 @@ class LatentGNNModel(BaseModel):
             (default: ``(8, 8)``)
         node_emb_size (int): Size of a learned embedding of each node, seen by the encoder and the decoder; 0 is
             none. (default: ``0``)
+        future_exog_size (int): Number of covariates ``u_future`` known for the steps to forecast, such as the time
+            of day. (default: ``0``)
         decoder (str): ``"attention"`` decodes step by step with attention over the window, ``"direct"`` reads all
             steps at once. (default: ``"attention"``)
         residual (bool): If ``True``, the forecast is decoded as a difference to the last reading.
@@ -81,6 +81,7 @@ class LatentGNNModel(BaseModel):
 
     return_type = Tensor
 
+    # tsl looks at positional arguments only, here and in forward: keyword-only ones would be filtered out.
     def __init__(
         self,
         input_size: int,
@@ -88,7 +89,6 @@ class LatentGNNModel(BaseModel):
         horizon: int,
         n_nodes: int,
         exog_size: int = 0,
-        future_exog_size: int = 0,
         hidden_size: int = 64,
         k_neighbors: int | None = 4,
         temperature: float = 1.0,
@@ -103,6 +103,7 @@ class LatentGNNModel(BaseModel):
         dropout: float = 0.0,
         modes: tuple[int, int] | None = (8, 8),
         node_emb_size: int = 0,
+        future_exog_size: int = 0,
         decoder: str = "attention",
         residual: bool = False,
         conv_smoothing: bool = True,
