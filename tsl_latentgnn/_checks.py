@@ -98,6 +98,14 @@ def check_shape(name: str, value: Tensor, shape: str, sizes: tuple[int | None, .
             )
 
 
+def check_mask(name: str, value: Any, shape: str, sizes: tuple[int, ...]) -> None:
+    """Raise unless ``value`` is a boolean tensor of the given sizes."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        came = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"'{name}' must be a boolean tensor (got {came}).")
+    check_shape(name, value, shape, sizes)
+
+
 def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
     """Raise unless ``value`` is of ``dtype``, that of the parameters, or autocast sees to it."""
     if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):

@@ -15,7 +15,7 @@ from .._checks import (
     check_float,
     check_float_tensor,
     check_int,
-    check_shape,
+    check_mask,
 )
 from .latent_graph import LatentGraph, flat_edge_index
 from .topk_attention import topk_attention
@@ -302,10 +302,7 @@ class LatentCorrelationGCN(MessagePassing):
                 f"{list(x.shape)} and num_nodes={self.num_nodes} (got {batch_size})."
             )
         if mask is not None:
-            if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-                came = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-                raise TypeError(f"'mask' must be a boolean tensor (got {came}).")
-            check_shape("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
+            check_mask("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
         return batch_shape
 
     def __repr__(self) -> str:

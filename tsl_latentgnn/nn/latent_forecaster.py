@@ -19,7 +19,7 @@ from .._checks import (
     check_float,
     check_float_tensor,
     check_int,
-    check_shape,
+    check_mask,
 )
 from .attending_decoder import AttendingDecoder
 from .conv_smoother import ConvSmoother
@@ -340,14 +340,7 @@ class LatentForecaster(Module):
         check_dtype(self.input_name, x, dtype)
         batch, steps = x.shape[:2]
         if input_mask is not None:
-            if not isinstance(input_mask, Tensor) or input_mask.dtype != torch.bool:
-                came = (
-                    input_mask.dtype
-                    if isinstance(input_mask, Tensor)
-                    else type(input_mask).__name__
-                )
-                raise TypeError(f"'input_mask' must be a boolean tensor (got {came}).")
-            check_shape("input_mask", input_mask, "[B, T, N, F]", tuple(x.shape))
+            check_mask("input_mask", input_mask, "[B, T, N, F]", tuple(x.shape))
             x = x.masked_fill(~input_mask, 0.0)
         unmasked = input_mask is None and self.input_name == "x"
         check_finite(
