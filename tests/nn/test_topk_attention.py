@@ -5,13 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tsl_latentgnn.nn import topk_attention as module
-from tsl_latentgnn.nn.topk_attention import (
-    edge_dot,
-    edge_sum,
-    select_neighbors,
-    topk_attention,
-)
+from tsl_latentgnn.nn import select_sources as module
+from tsl_latentgnn.nn.edge_ops import edge_score, edge_sum
+from tsl_latentgnn.nn.select_sources import select_sources
+from tsl_latentgnn.nn.topk_attention import topk_attention
 
 
 def reference(query, key, value, k, bias=None, mask=None, temperature=1.0, self_loops=False):
@@ -76,6 +73,7 @@ def test_equals_the_reference_whatever_the_blocks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_SOURCES", block_sources)
         patch.setattr(module, "MAX_PASSES", data.draw(st.sampled_from([2, 32])))
+        patch.setattr(module, "GROUPED_SOURCES", data.draw(st.sampled_from([32, 512])))
         messages, neighbors, weights = topk_attention(
             query, key, value, k, block_bytes=block_bytes, **options
         )
@@ -132,9 +130,9 @@ def test_edge_operations_match_loops_and_are_each_others_backward():
                     for h in range(3):
                         dots[g, i, e, h] = target[g, i, h] @ source[g, j, h]
                         sums[g, i, h] += weight[g, i, e, h] * source[g, j, h]
-    torch.testing.assert_close(edge_dot(target, source, neighbors), dots)
+    torch.testing.assert_close(edge_score(target, source, neighbors), dots)
     torch.testing.assert_close(edge_sum(weight, source, neighbors), sums)
-    assert torch.autograd.gradcheck(lambda t, s: edge_dot(t, s, neighbors), (target, source))
+    assert torch.autograd.gradcheck(lambda t, s: edge_score(t, s, neighbors), (target, source))
     assert torch.autograd.gradcheck(lambda w, s: edge_sum(w, s, neighbors), (weight, source))
 
 
@@ -147,7 +145,7 @@ def test_one_graph_serves_all():
         expanded = (x.expand(4, -1, -1, -1) for x in (query, key))
         expected, _ = reference(*expanded, value, k)
         torch.testing.assert_close(messages, expected)
-        assert neighbors.shape[0] == weights.shape[0] == 4
+        assert neighbors.shape[0] == weights.shape[0] == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -198,7 +196,7 @@ def test_compiles_without_graph_breaks():
 def test_selection_is_from_the_best_on():
     query = torch.ones(1, 4, 1)
     key = torch.tensor([[[0.0], [3.0], [3.0], [1.0]]])
-    assert select_neighbors(query, key, 3)[0, 0].tolist() == [1, 2, 3]
-    assert select_neighbors(query, key, 3, self_loops=True)[0, 0].tolist() == [0, 1, 2]
+    assert select_sources(query, key, 3)[1][0, 0].tolist() == [1, 2, 3]
+    assert select_sources(query, key, 3, self_loops=True)[1][0, 0].tolist() == [0, 1, 2]
     mask = torch.tensor([[True, False, False, True]])
-    assert select_neighbors(query, key, 3, mask=mask)[0, 0].tolist() == [3, 0, 1]
+    assert select_sources(query, key, 3, mask=mask)[1][0, 0].tolist() == [3, 0, 1]

@@ -17,8 +17,9 @@ from .._checks import (
     check_int,
     check_mask,
 )
+from .candidates import candidate_table
 from .latent_graph import LatentGraph, flat_edge_index
-from .topk_attention import topk_attention
+from .topk_attention import edge_softmax, repeat_graphs, topk_scores, weighted_sum
 
 
 class LatentCorrelationGCN(MessagePassing):
@@ -29,8 +30,8 @@ class LatentCorrelationGCN(MessagePassing):
     .. math::
         s_{ij} = \frac{\langle \mathbf{W}_q \mathbf{x}_i, \mathbf{W}_k \mathbf{x}_j \rangle}{\sqrt{d}} + c_{ij},
 
-    where :math:`\mathbf{C}` is a learned static correlation between the nodes, the same for every input. The weights
-    and the output are
+    where :math:`\mathbf{C}` is a learned static correlation, the same for every input. The sources of a target are
+    chosen among all nodes or among given ``candidates``. The weights and the output are
 
     .. math::
         \alpha_{ij} = \mathrm{softmax}_{j \in \mathcal{N}_k(i)} \left( \frac{s_{ij}}{\tau} \right), \qquad
@@ -57,18 +58,23 @@ class LatentCorrelationGCN(MessagePassing):
         heads (int): Number of attention heads. (default: ``1``)
         concat (bool): If ``True``, the heads share ``out_features`` between them and are concatenated;
             otherwise each has ``out_features`` and they are averaged. (default: ``True``)
-        static (str or int, optional): Static correlation :math:`\mathbf{C}`: ``"full"`` is an :math:`N \times N`
-            parameter, an integer :math:`r` is the product of source and target embeddings of rank :math:`r`, ``None``
-            is none. (default: ``"full"``)
+        static (str or int, optional): Static correlation :math:`\mathbf{C}`: ``"full"`` is a parameter for each pair
+            of nodes (or each candidate), an integer :math:`r` is the product of source and target embeddings of rank
+            :math:`r`, ``None`` is none. (default: ``"full"``)
         dynamic (bool): If ``False``, the scores are :math:`\mathbf{C}` alone: one graph for every input.
             (default: ``True``)
+        candidates (torch.Tensor, optional): Who may be a source of whom, such as a road network: edges
+            :math:`[2, E]` as PyG has them, or a table :math:`[N, C]` with the sources of each target, -1 where it has
+            fewer. A target with fewer than :math:`k` candidates has edges of weight 0 from itself in the remaining
+            places. ``None`` is all nodes. (default: ``None``)
         dropout (float): Dropout probability of the attention weights in training. (default: ``0.0``)
         bias (bool): If ``False``, no linear map has an additive bias. (default: ``True``)
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, ``heads`` does not divide ``out_features`` with ``concat=True``, or
-            nothing is left to score with (``dynamic=False`` and ``static=None``).
+        ValueError: If an argument is out of range, ``heads`` does not divide ``out_features`` with ``concat=True``,
+            no target has ``k_neighbors`` candidates, or nothing is left to score with (``dynamic=False`` and
+            ``static=None``).
 
     Shapes:
         - **input:** node features :math:`[*, N, F]`, or PyG's flat batch :math:`[B \cdot N, F]`
@@ -91,6 +97,7 @@ class LatentCorrelationGCN(MessagePassing):
         concat: bool = True,
         static: str | int | None = "full",
         dynamic: bool = True,
+        candidates: Tensor | None = None,
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
@@ -124,6 +131,15 @@ class LatentCorrelationGCN(MessagePassing):
                 "'static' must not be None when dynamic=False: nothing is left to score."
             )
         self.dropout = check_float("dropout", dropout, 0.0, 1.0)
+        table = None
+        if candidates is not None:
+            table = candidate_table(candidates, self.num_nodes, self.add_self_loops)
+            if k_neighbors is not None and k_neighbors > table.size(1):
+                raise ValueError(
+                    f"'k_neighbors' must be at most the largest number of candidates of a target, "
+                    f"{table.size(1)} (got {k_neighbors})."
+                )
+        self.register_buffer("candidates", table)
 
         channels = self.heads * self.head_features
         self.lin_query = self.lin_key = None
@@ -140,7 +156,8 @@ class LatentCorrelationGCN(MessagePassing):
         if self.in_features != self.out_features:
             self.lin_residual = Linear(self.in_features, self.out_features, bias=False)
         if static == "full":
-            self.correlation = Parameter(torch.empty(self.num_nodes, self.num_nodes))
+            columns = self.num_nodes if table is None else table.size(1)
+            self.correlation = Parameter(torch.empty(self.num_nodes, columns))
         elif static is not None:
             self.target_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
             self.source_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
@@ -196,75 +213,110 @@ class LatentCorrelationGCN(MessagePassing):
         return out
 
     def convolve(
-        self, x: Tensor, batch_size: int | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        batch_size: int | None = None,
+        mask: Tensor | None = None,
+        summary: Tensor | None = None,
     ) -> tuple[Tensor, LatentGraph, Tensor]:
         r"""As :meth:`forward`, but returns the graphs as a :class:`LatentGraph` too, and does not look for NaN and Inf.
 
+        Args:
+            x (torch.Tensor): See :meth:`forward`.
+            batch_size (int, optional): See :meth:`forward`. (default: ``None``)
+            mask (torch.Tensor, optional): See :meth:`forward`. (default: ``None``)
+            summary (torch.Tensor, optional): Features :math:`[B, N, F]` to score the graphs with, in the place of
+                ``x`` of shape :math:`[B, T, N, F]`: the :math:`T` inputs of a sample share a graph, and a source that
+                is masked in some of them leaves its weight to the others there. (default: ``None``)
+
         Returns:
             tuple: The output :math:`[*, N, F_{out}]` or :math:`[B \cdot N, F_{out}]`; the graphs, with the weights
-            averaged over the heads and the leading dimensions of ``x`` (:math:`[B]` for a flat batch); and the
-            weights :math:`[E, \mathrm{heads}]` of its ``edge_index``.
+            averaged over the heads and the leading dimensions of ``x`` or ``summary`` (:math:`[B]` for a flat batch);
+            and the weights :math:`[E, \mathrm{heads}]` of the edges of all inputs.
         """
         batch_shape = self._check_features(x, batch_size, mask)
         h = x.reshape(-1, self.num_nodes, self.in_features)
         sources = None if mask is None else mask.reshape(-1, self.num_nodes)
+        scored, seen = h, sources
+        if summary is not None:
+            batch_shape = tuple(summary.shape[:-2])
+            scored = summary.reshape(-1, self.num_nodes, self.in_features)
+            seen = None if sources is None else sources.unflatten(0, (len(scored), -1)).any(1)
 
-        value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
-        # One static graph serves all inputs, unless some of them lack sources.
-        shared = not self.dynamic and sources is None
-        query, key = self._score_factors(h[:1] if shared else h)
-        dropout = self.dropout if self.training else 0.0
-        messages, neighbors, weights = topk_attention(
-            query,
-            key,
-            value,
-            self.k_neighbors,
-            bias=self.correlation if self.static == "full" else None,
-            mask=sources,
-            temperature=self.temperature,
-            self_loops=self.add_self_loops,
-            dropout=dropout,
+        scores, neighbors, present = self._score(scored, seen)
+        weights = edge_softmax(scores, present, self.temperature)
+        shape = (*batch_shape, self.num_nodes, neighbors.size(-1))
+        graph = LatentGraph(
+            repeat_graphs(neighbors, len(scored) // len(neighbors)).view(shape),
+            repeat_graphs(weights.mean(-1), len(scored) // len(neighbors)).view(shape),
         )
-        if self._is_observed():
-            alpha = torch.nn.functional.dropout(weights, dropout)
-            messages = self.propagate(
-                flat_edge_index(neighbors),
-                x=value.flatten(0, 1),
-                alpha=alpha.reshape(-1, self.heads),
-                size=(h.size(0) * self.num_nodes,) * 2,
-            ).view(value.shape)
+
+        times = len(h) // len(neighbors)
+        alpha, neighbors = repeat_graphs(weights, times), repeat_graphs(neighbors, times)
+        if summary is not None and sources is not None and present is not None:
+            here = sources.gather(1, neighbors.flatten(1)).view(neighbors.shape)
+            here = here & repeat_graphs(present, times)
+            alpha = edge_softmax(repeat_graphs(scores, times), here, self.temperature)
+        value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
+        messages = self._sum(alpha, value, neighbors)
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
         out = self.mlp(messages) + self.lin_residual(h)
+        return out.view(*x.shape[:-1], self.out_features), graph, alpha.reshape(-1, self.heads)
 
-        graph = LatentGraph(
-            neighbors.view(*batch_shape, *neighbors.shape[1:]),
-            weights.mean(-1).view(*batch_shape, *neighbors.shape[1:]),
+    def _score(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Scores, sources, and presence of the edges of the graphs of ``h``, or of the one graph that serves all."""
+        if not self.dynamic and sources is None:
+            h = h[:1]
+        query, key, scale = self._score_factors(h)
+        return topk_scores(
+            query,
+            key,
+            self.k_neighbors,
+            scale=scale,
+            bias=self.correlation if self.static == "full" else None,
+            mask=sources,
+            candidates=self.candidates,
+            self_loops=self.add_self_loops,
         )
-        return out.view(*x.shape[:-1], self.out_features), graph, weights.reshape(-1, self.heads)
+
+    def _sum(self, alpha: Tensor, value: Tensor, neighbors: Tensor) -> Tensor:
+        """Sums of the messages ``[G, N, heads, d]``, edge by edge only if somebody wants to see them."""
+        alpha = torch.nn.functional.dropout(alpha, self.dropout, self.training)
+        if not self._is_observed():
+            dense = self.k_neighbors is None and self.candidates is None
+            return weighted_sum(alpha, value, neighbors, dense)
+        return self.propagate(
+            flat_edge_index(neighbors),
+            x=value.flatten(0, 1),
+            alpha=alpha.reshape(-1, self.heads),
+            size=(value.size(0) * self.num_nodes,) * 2,
+        ).view(value.shape)
 
     def message(self, x_j: Tensor, alpha: Tensor) -> Tensor:
         """Message of each edge: ``x_j`` ``[E, heads, d]`` times ``alpha`` ``[E, heads]``."""
         return alpha.unsqueeze(-1) * x_j
 
-    def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Factors ``[G, N, heads, d]`` whose inner products are the scores, up to a full static correlation."""
-        queries, keys = [], []
+    def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor, float]:
+        r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
+        queries, keys, scale = [], [], 1.0
         if self.lin_query is not None and self.lin_key is not None:
-            query = self.lin_query(h).unflatten(-1, (self.heads, self.head_features))
-            queries.append(query / self.head_features**0.5)
+            queries.append(self.lin_query(h).unflatten(-1, (self.heads, self.head_features)))
             keys.append(self.lin_key(h).unflatten(-1, (self.heads, self.head_features)))
+            scale = self.head_features**-0.5
         if isinstance(self.static, int):
-            # The low-rank correlation rides along in the product as r more channels.
+            # The low-rank correlation rides along in the product as r more channels, to which no scale applies.
             for factors, embedding in (
-                (queries, self.target_embedding),
+                (queries, self.target_embedding / scale),
                 (keys, self.source_embedding),
             ):
                 rows = embedding.view(1, self.num_nodes, 1, -1)
                 factors.append(rows.expand(h.size(0), -1, self.heads, -1).to(h.dtype))
         if not queries:  # a full static correlation alone
             nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)
-            return nothing, nothing
-        return torch.cat(queries, -1), torch.cat(keys, -1)
+            return nothing, nothing, scale
+        if len(queries) == 1:
+            return queries[0], keys[0], scale
+        return torch.cat(queries, -1), torch.cat(keys, -1), scale
 
     def _is_observed(self) -> bool:
         """Whether somebody wants to see or change the messages: a hook or an explainer."""

@@ -1,0 +1,248 @@
+r"""Selection of the :math:`k` best sources of every target, in memory linear in nodes.
+
+Only the selection sees all pairs: one block of scores at a time, in memory that all blocks share, and without gradient,
+because the score of a source that is not selected has gradient zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .edge_ops import edge_score
+
+#: Memory of one block of scores, in bytes: what the caches of a CPU hold, and what keeps a GPU busy.
+CPU_BLOCK_BYTES = 16 * 2**20
+GPU_BLOCK_BYTES = 256 * 2**20
+#: Sources of one block, at most, so that large graphs are cut into blocks of targets and sources.
+BLOCK_SOURCES = 4096
+#: Sources from which on a search of the best of each group first saves time, and scores of one group.
+GROUPED_SOURCES = 512
+GROUP = 32
+#: Up to this many sources of a target, taking one after the other is faster than sorting all scores.
+MAX_PASSES = 32
+
+
+def select_sources(
+    query: Tensor,
+    key: Tensor,
+    k: int,
+    *,
+    scale: float = 1.0,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    self_loops: bool = False,
+    block_bytes: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""The :math:`k` best of all sources of every target, by :math:`\lambda \langle q_i, k_j \rangle + b_{ij}`.
+
+    Of equal scores the source of lower index wins, whatever the size of the blocks.
+
+    Args:
+        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, d]`.
+        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, d]`.
+        k (int): Number of sources of each target, :math:`1 \le k \le N`.
+        scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, N]` added to the scores. (default: ``None``)
+        mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`; others are selected only where
+            too few may. (default: ``None``)
+        self_loops (bool): Whether every target is the first of its own sources. (default: ``False``)
+        block_bytes (int, optional): Memory budget of one block of scores, in bytes; by default 16 MiB on a CPU and
+            256 MiB elsewhere. (default: ``None``)
+
+    Returns:
+        tuple: Scores and sources, each :math:`[G, N, k]`: itself first with ``self_loops``, then from the best on. The
+        score of a masked source means nothing.
+    """
+    query, key = query.detach(), key.detach()
+    bias = None if bias is None else bias.detach().to(query.dtype)
+    graphs, num_nodes, _ = query.shape
+    budget = _budget(query, block_bytes)
+    sources = _even_parts(num_nodes, min(BLOCK_SOURCES, budget))
+    targets = _even_parts(num_nodes, budget // sources)
+    step = max(1, budget // (sources * targets))
+    memory = query.new_empty(min(step, graphs) * (sources + GROUP) * targets)
+
+    # Sources before targets in memory: the search for the best source then takes many targets at a time.
+    scores = query.new_empty(graphs, k, num_nodes)
+    chosen = torch.empty(graphs, k, num_nodes, dtype=torch.long, device=query.device)
+    if self_loops:
+        chosen[:, 0] = torch.arange(num_nodes, device=query.device)
+    others = slice(1 if self_loops else 0, k)
+    for i in range(0, num_nodes, targets):
+        rows = slice(i, min(i + targets, num_nodes))
+        bias_rows = None if bias is None else bias[rows].T.contiguous()
+        for g in range(0, graphs, step):
+            batch = slice(g, min(g + step, graphs))
+            best = scores[batch, others, rows], chosen[batch, others, rows]
+            parts = []
+            for j in range(0, num_nodes, sources):
+                columns = slice(j, min(j + sources, num_nodes))
+                block = _score_block(query[batch, rows], key[batch, columns], scale, memory)
+                part = block[:, : columns.stop - j]
+                if bias_rows is not None:
+                    part += bias_rows[columns]
+                if mask is not None:
+                    _withhold(part, ~mask[batch, columns].unsqueeze(-1))
+                start, stop = max(i, j), min(rows.stop, columns.stop)
+                if self_loops and start < stop:
+                    diagonal = part.diagonal(j - i, 1, 2)
+                    scores[batch, 0, start:stop] = diagonal
+                    diagonal.fill_(-math.inf)
+                if sources == num_nodes:
+                    _take_best(block, *best)
+                else:
+                    size = min(best[0].size(1), columns.stop - j)
+                    parts.append(tuple(torch.empty_like(x[:, :size]) for x in best))
+                    _take_best(block, *parts[-1])
+                    parts[-1][1].add_(j)
+            if parts:
+                _merge(parts, *best)
+    return scores.transpose(1, 2).contiguous(), chosen.transpose(1, 2).contiguous()
+
+
+def select_candidates(
+    query: Tensor,
+    key: Tensor,
+    k: int,
+    candidates: Tensor,
+    *,
+    scale: float = 1.0,
+    bias: Tensor | None = None,
+    absent: Tensor | None = None,
+    self_loops: bool = False,
+    block_bytes: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    r"""The :math:`k` best of the candidates of every target, at the cost of their scores alone.
+
+    Args:
+        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, d]`.
+        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, d]`.
+        k (int): Number of sources of each target, :math:`1 \le k \le C`.
+        candidates (torch.Tensor): Sources that each target may choose from, shape :math:`[N, C]`; of equal scores the
+            one in the lower column wins.
+        scale (float): Factor of the inner products. (default: ``1.0``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, C]` added to the scores. (default: ``None``)
+        absent (torch.Tensor, optional): Candidates to select only where there are too few others, booleans that
+            broadcast to :math:`[G, N, C]`. (default: ``None``)
+        self_loops (bool): Whether the candidate in column 0 is always the first. (default: ``False``)
+        block_bytes (int, optional): See :func:`select_sources`. (default: ``None``)
+
+    Returns:
+        tuple: Scores and columns of ``candidates``, each :math:`[G, N, k]`. The score of an absent candidate means
+        nothing.
+    """
+    query, key = query.detach(), key.detach()
+    bias = None if bias is None else bias.detach().to(query.dtype)
+    graphs, num_nodes, _ = query.shape
+    step = max(1, _budget(query, block_bytes) // candidates.numel())
+    width = torch.arange(candidates.size(1), device=query.device)
+
+    scores = query.new_empty(graphs, k, num_nodes)
+    columns = torch.zeros(graphs, k, num_nodes, dtype=torch.long, device=query.device)
+    others = slice(1 if self_loops else 0, k)
+    for g in range(0, graphs, step):
+        batch = slice(g, min(g + step, graphs))
+        q, k_ = query[batch].unsqueeze(2), key[batch].unsqueeze(2)
+        edges = candidates.expand(q.size(0), -1, -1)
+        block = edge_score(q, k_, edges, scale, bias, width.expand_as(edges)).squeeze(-1)
+        block = block.to(query.dtype).transpose(1, 2).contiguous()
+        if absent is not None:
+            away = absent if absent.size(0) == 1 else absent[batch]
+            _withhold(block, away.transpose(1, 2))
+        if self_loops:
+            scores[batch, 0] = block[:, 0]
+            block[:, 0] = -math.inf
+        _take_best(block, scores[batch, others], columns[batch, others])
+    return scores.transpose(1, 2).contiguous(), columns.transpose(1, 2).contiguous()
+
+
+def _budget(scores: Tensor, block_bytes: int | None) -> int:
+    """Number of scores of a block."""
+    if block_bytes is None:
+        block_bytes = CPU_BLOCK_BYTES if scores.device.type == "cpu" else GPU_BLOCK_BYTES
+    return max(1, block_bytes // scores.element_size())
+
+
+def _even_parts(size: int, limit: int) -> int:
+    """Size of the parts, all but the same, into which ``size`` is cut so that none exceeds ``limit``."""
+    parts = -(-size // max(1, limit))
+    return -(-size // parts)
+
+
+def _score_block(query: Tensor, key: Tensor, scale: float, memory: Tensor) -> Tensor:
+    """Scores ``[G, sources, targets]`` in ``memory``; sources that fill up the last group never win."""
+    sources = key.size(1)
+    pad = -sources % GROUP if sources >= GROUPED_SOURCES else 0
+    if pad > 0:
+        key = F.pad(key, (0, 0, 0, pad))
+    shape = (key.size(0), key.size(1), query.size(1))
+    block = memory[: math.prod(shape)].view(shape)
+    torch.baddbmm(block, key, query.transpose(1, 2), beta=0, alpha=scale, out=block)
+    block[:, sources:] = -math.inf
+    return block
+
+
+def _withhold(scores: Tensor, absent: Tensor) -> None:
+    """Put what is absent behind all others, but before what is taken already."""
+    scores.masked_fill_(absent, torch.finfo(scores.dtype).min)
+
+
+def _take_best(scores: Tensor, values: Tensor, indices: Tensor) -> None:
+    """Write the largest values of dimension 1 and their indices, lower indices first among equals.
+
+    As many as ``values`` and ``indices`` take, which are at most those of ``scores``, which is used up.
+    """
+    count = values.size(1)
+    if count > MAX_PASSES:
+        ordered = scores.transpose(1, 2).sort(dim=-1, descending=True, stable=True)
+        values.copy_(ordered.values[..., :count].transpose(1, 2))
+        indices.copy_(ordered.indices[..., :count].transpose(1, 2))
+    # torch.topk does not say which of equal scores it takes, and is slower than to take the best one k times.
+    elif scores.size(1) >= GROUPED_SOURCES and scores.size(1) % GROUP == 0:
+        _take_best_of_groups(scores, values, indices)
+    else:
+        for rank in range(count):
+            value, index = _group_max(scores, scores.size(1))
+            values[:, rank : rank + 1], indices[:, rank : rank + 1] = value, index
+            if rank < count - 1:
+                scores.scatter_(1, index, -math.inf)
+
+
+def _take_best_of_groups(scores: Tensor, values: Tensor, indices: Tensor) -> None:
+    """:func:`_take_best` that looks for the best of each group once, and then only into the groups it takes from."""
+    groups = scores.unflatten(1, (-1, GROUP))
+    tops, top_indices = _group_max(scores, GROUP)
+    count = values.size(1)
+    for rank in range(count):
+        value, group = _group_max(tops, tops.size(1))
+        index = top_indices.gather(1, group)
+        values[:, rank : rank + 1], indices[:, rank : rank + 1] = value, index
+        if rank < count - 1:
+            scores.scatter_(1, index, -math.inf)
+            place = group.unsqueeze(2).expand(-1, -1, GROUP, -1)
+            value, index = _group_max(groups.gather(1, place).squeeze(1), GROUP)
+            tops.scatter_(1, group, value)
+            top_indices.scatter_(1, group, index.add_(group, alpha=GROUP))
+
+
+def _group_max(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Largest value of each group of ``size`` sources in dimension 1, the first among equals, and its index."""
+    if scores.device.type != "cpu":
+        value, index = scores.unflatten(1, (-1, size)).max(2)
+        first = torch.arange(0, scores.size(1), size, device=scores.device)
+        return value, index + first.view(-1, 1)
+    # Pooling with the targets as channels is vectorized over them, unlike the maximum over a dimension.
+    images = scores.unsqueeze(2).permute(0, 3, 1, 2)
+    value, index = F.max_pool2d(images, (size, 1), return_indices=True)
+    return value.permute(0, 2, 3, 1).squeeze(2), index.permute(0, 2, 3, 1).squeeze(2)
+
+
+def _merge(parts: list[tuple[Tensor, ...]], values: Tensor, indices: Tensor) -> None:
+    """Write the best of the best of each part, whose sources follow each other."""
+    place = torch.empty_like(indices)
+    _take_best(torch.cat([part[0] for part in parts], 1), values, place)
+    indices.copy_(torch.cat([part[1] for part in parts], 1).gather(1, place))
