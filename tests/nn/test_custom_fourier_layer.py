@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from tsl_latentgnn.nn import CustomFourierLayer
 
 
+def complex_weight(layer):
+    """The complex weights ``[C, C_out, modes1, modes2]`` of the formula."""
+    real, imag = layer.weight.detach().double().unbind(3)
+    return (real + 1j * imag).permute(2, 3, 0, 1)
+
+
 def reference(layer, x):
     """The discrete Fourier sums and their inverse, term by term in Python complex numbers."""
-    real, imag = layer.weight.detach().double().unbind(-1)
-    weight = (real + 1j * imag).tolist()
+    weight = complex_weight(layer).tolist()
     batch, channels, steps, nodes = x.shape
     values = x.double().tolist()
     modes = [
@@ -66,7 +71,7 @@ def test_dropped_modes_are_zeros_of_irfft2(steps, nodes):
     layer = CustomFourierLayer(3, 2, 3, 2).double()
     x = torch.randn(2, 3, steps, nodes, dtype=torch.double)
     padded = torch.zeros(2, 2, steps, nodes // 2 + 1, dtype=torch.cdouble)
-    weight = torch.view_as_complex(layer.weight.detach())
+    weight = complex_weight(layer)
     for p in range(3):
         for q in range(2):
             padded[:, :, p, q] = torch.fft.rfft2(x)[:, :, p, q] @ weight[:, :, p, q]
@@ -89,7 +94,7 @@ def test_weights_above_nyquist_rest(steps, nodes, channels, modes):
         *channels, min(modes[0], steps // 2 + 1), min(modes[1], nodes // 2 + 1)
     )
     with torch.no_grad():
-        clamped.weight.copy_(layer.weight[:, :, : clamped.modes1, : clamped.modes2])
+        clamped.weight.copy_(layer.weight[: clamped.modes1, : clamped.modes2])
     torch.testing.assert_close(out, clamped(x))
 
 
@@ -101,7 +106,7 @@ def test_channels_mix_and_modes_do_not():
     x = torch.zeros(1, 2, 8, 6, dtype=torch.double)
     x[0, 1] = torch.cos(2 * math.pi * (2 * t / 8 + n / 6))
     spectrum = torch.fft.rfft2(layer(x))[0]
-    weight = torch.view_as_complex(layer.weight.detach())
+    weight = complex_weight(layer)
     for o in range(3):
         for p in range(8):
             for q in range(4):
@@ -113,7 +118,7 @@ def test_channels_mix_and_modes_do_not():
 def test_a_signal_constant_in_time_passes_a_layer_of_ones():
     layer = CustomFourierLayer(1, 1, 1, 4).double()
     with torch.no_grad():
-        layer.weight.copy_(torch.tensor([1.0, 0.0]).expand(layer.weight.shape))
+        layer.weight.copy_(torch.tensor([[1.0], [0.0]]).expand(layer.weight.shape))
     x = torch.randn(2, 1, 1, 6, dtype=torch.double).expand(-1, -1, 5, -1)
     torch.testing.assert_close(layer(x), x)
 

@@ -22,8 +22,8 @@ class LatentGNNModel(BaseModel):
     r"""Forecast every node and channel from a window of readings, over a graph that is learned.
 
     A drop-in :class:`tsl.nn.models.BaseModel`: change the model class of a tsl experiment and nothing else. A given
-    connectivity is not used. The network is :class:`~tsl_latentgnn.nn.LatentForecaster`, which documents the
-    computation; by default it is that of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
+    connectivity is not used, unless as ``candidates``. The network is :class:`~tsl_latentgnn.nn.LatentForecaster`,
+    which documents the computation; by default it is that of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
 
     .. code-block:: python
 
@@ -67,6 +67,10 @@ class LatentGNNModel(BaseModel):
         gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
         head (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value, see
             :meth:`distribution`; train it with :class:`~tsl_latentgnn.engines.LatentGNNPredictor`. (default: ``None``)
+        graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
+            ``"window"`` share one. (default: ``"step"``)
+        candidates (torch.Tensor, optional): Who may be a source of whom, edges ``[2 e]`` such as the connectivity of
+            the dataset, or a table ``[n c]``; ``None`` is all nodes. (default: ``None``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -109,6 +113,8 @@ class LatentGNNModel(BaseModel):
         conv_smoothing: bool = True,
         gaussian_smoothing: bool = True,
         head: str | None = None,
+        graph_per: str = "step",
+        candidates: Tensor | None = None,
     ) -> None:
         super().__init__()
         check_int("n_nodes", n_nodes, 1)
@@ -127,6 +133,8 @@ class LatentGNNModel(BaseModel):
             static=static,
             dynamic=dynamic,
             graph_at=graph_at,
+            graph_per=graph_per,
+            candidates=candidates,
             latent_layers=latent_layers,
             lstm_layers=lstm_layers,
             norm=norm,
@@ -143,7 +151,7 @@ class LatentGNNModel(BaseModel):
     @classmethod
     def model_excluded_args(cls) -> set[str]:
         """Arguments without a command line form: the data's own, and those that take more than one type."""
-        own = {"exog_size", "future_exog_size", "static", "modes"}
+        own = {"exog_size", "future_exog_size", "static", "modes", "candidates"}
         return super().model_excluded_args() | own
 
     @classmethod

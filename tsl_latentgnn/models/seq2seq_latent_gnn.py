@@ -38,6 +38,11 @@ class Seq2SeqLatentGNN(Module):
         heads (int): Number of attention heads between nodes; must divide ``hidden_dim``. (default: ``1``)
         static (str or int, optional): Static correlation between nodes: ``"full"``, a rank, or ``None``.
             (default: ``"full"``)
+        graph_per (str): Whether every ``"step"`` of the window has a graph of its own or all steps of a ``"window"``
+            share one, :math:`T_{in}` times cheaper. (default: ``"step"``)
+        candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
+            :math:`[N, C]`, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`; ``None`` is all nodes.
+            (default: ``None``)
         latent_layers (int): Number of latent-graph layers. (default: ``2``)
         lstm_layers (int): Number of LSTM layers. (default: ``2``)
         norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
@@ -55,8 +60,8 @@ class Seq2SeqLatentGNN(Module):
 
     Shapes:
         - **input:** node features :math:`[B, T_{in}, N, F]`, targets :math:`[B, T_{out}, N]`
-        - **output:** forecast :math:`[B, T_{out}, N]` and attention :math:`[B, N, N]` of the last time step, row
-          :math:`i` holding the weights of the sources of target :math:`i`
+        - **output:** forecast :math:`[B, T_{out}, N]` and attention :math:`[B, N, N]` of the last time step (of
+          the window with ``graph_per="window"``), row :math:`i` holding the weights of the sources of target :math:`i`
     """
 
     def __init__(
@@ -72,6 +77,8 @@ class Seq2SeqLatentGNN(Module):
         add_self_loops: bool = True,
         heads: int = 1,
         static: str | int | None = "full",
+        graph_per: str = "step",
+        candidates: Tensor | None = None,
         latent_layers: int = 2,
         lstm_layers: int = 2,
         norm: str | None = None,
@@ -89,6 +96,7 @@ class Seq2SeqLatentGNN(Module):
         self.teacher_forcing_ratio = check_float(
             "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
         )
+        self.graph_per = graph_per
         self.network = LatentForecaster(
             node_input_dim,
             1,
@@ -100,6 +108,8 @@ class Seq2SeqLatentGNN(Module):
             add_self_loops=add_self_loops,
             heads=heads,
             static=static,
+            graph_per=graph_per,
+            candidates=candidates,
             latent_layers=latent_layers,
             lstm_layers=lstm_layers,
             norm=norm,
@@ -140,7 +150,8 @@ class Seq2SeqLatentGNN(Module):
                 forcing lacks targets.
         """
         forecast = self._forecast(node_features, targets, teacher_forcing)
-        return forecast.mean.squeeze(-1), forecast.graph[:, -1].to_dense()
+        graph = forecast.graph if self.graph_per == "window" else forecast.graph[:, -1]
+        return forecast.mean.squeeze(-1), graph.to_dense()
 
     def distribution(self, node_features: Tensor) -> Normal:
         r"""Forecast distribution over :math:`[B, T_{out}, N]`; quantiles are ``distribution.icdf(level)``, and the
@@ -153,7 +164,9 @@ class Seq2SeqLatentGNN(Module):
         return Normal(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
 
     def latent_graph(self, node_features: Tensor) -> LatentGraph:
-        r"""Graphs of the last latent layer, of batch shape :math:`[B, T_{in}]`: one per time step."""
+        r"""Graphs of the last latent layer, of batch shape :math:`[B, T_{in}]`, or :math:`[B]` with
+        ``graph_per="window"``.
+        """
         return self._forecast(node_features, None, False).graph
 
     def _forecast(

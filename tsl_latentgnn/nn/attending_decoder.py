@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import Linear, Module
 from torch.nn import functional as F
 
@@ -77,7 +81,8 @@ class AttendingDecoder(Module):
         exog: Tensor | None = None,
         targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
-    ) -> tuple[Tensor, Tensor]:
+        return_features: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
         r"""Decode ``horizon`` steps.
 
         Args:
@@ -91,10 +96,12 @@ class AttendingDecoder(Module):
                 decoder's own output stands in. (default: ``None``)
             teacher_forcing_ratio (float): Probability that a step is fed the target of the step before.
                 (default: ``0.0``)
+            return_features (bool): Whether the features are wanted, which are as large as the encoder states.
+                (default: ``True``)
 
         Returns:
             tuple: The sequence :math:`[S, \mathrm{horizon}, C]` and the features :math:`[S, \mathrm{horizon}, H]`
-            under it.
+            under it, or ``None``.
 
         Raises:
             ValueError: If a shape does not fit, the ratio is outside :math:`[0, 1]`, or teacher forcing lacks targets.
@@ -118,6 +125,7 @@ class AttendingDecoder(Module):
                 "exog", exog, "[S, horizon, exog_size]", (sequences, horizon, self.exog_size)
             )
 
+        on_state, on_context = self.fc_out.weight.split(self.fc_out.out_features, 1)
         # One draw per step, all at once: a draw inside the loop would stop a GPU at every step.
         forced = (torch.rand(horizon) < ratio).tolist() if ratio > 0 else [False] * horizon
         outputs, features, y = [], [], first
@@ -127,10 +135,48 @@ class AttendingDecoder(Module):
                 y = torch.where(torch.isnan(target), y, target)
             inputs = y if exog is None else torch.cat([y, exog[:, step]], -1)
             h, state = self.lstm(inputs.unsqueeze(1), state)
-            context = F.scaled_dot_product_attention(h, encoded, encoded)
-            z = torch.relu(self.fc_out(torch.cat([h, context], -1).squeeze(1)))
+            context = dot_attention(h, encoded)
+            z = F.linear(h, on_state, self.fc_out.bias) + F.linear(context, on_context)
+            z = torch.relu(z).squeeze(1)
             z = F.dropout(z, self.dropout, self.training)
             y = self.final_out(z)
             outputs.append(y)
-            features.append(z)
-        return torch.stack(outputs, 1), torch.stack(features, 1)
+            if return_features:
+                features.append(z)
+        return torch.stack(outputs, 1), torch.stack(features, 1) if return_features else None
+
+
+def dot_attention(query: Tensor, memory: Tensor) -> Tensor:
+    r"""Attention :math:`\mathrm{softmax}(\mathbf{q} \mathbf{E}^\top / \sqrt{H}) \, \mathbf{E}` over a memory.
+
+    Args:
+        query (torch.Tensor): Shape :math:`[S, 1, H]`.
+        memory (torch.Tensor): Both keys and values, shape :math:`[S, T, H]`.
+
+    Returns:
+        torch.Tensor: Shape :math:`[S, 1, H]`.
+    """
+    # Autocast would cast what a Function computes, but not what it saves for its backward.
+    with torch.autocast(query.device.type, enabled=False):
+        return _DotAttention.apply(query, memory.to(query.dtype))
+
+
+class _DotAttention(Function):
+    # What a step costs is the traffic of the memory. Here its gradient, as key and as value, is one product instead of
+    # two and their sum.
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
+        ctx.scale = memory.size(2) ** -0.5
+        weights = torch.bmm(query * ctx.scale, memory.transpose(1, 2)).softmax(-1)
+        ctx.save_for_backward(query, memory, weights)
+        return torch.bmm(weights, memory)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        query, memory, weights = ctx.saved_tensors
+        to_weights = torch.bmm(grad, memory.transpose(1, 2))
+        mean = (weights * to_weights).sum(-1, keepdim=True)
+        to_scores = weights * (to_weights - mean) * ctx.scale
+        rows = torch.cat([weights, to_scores], 1).transpose(1, 2)
+        return torch.bmm(to_scores, memory), torch.bmm(rows, torch.cat([grad, query], 1))

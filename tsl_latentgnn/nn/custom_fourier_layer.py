@@ -46,9 +46,9 @@ class CustomFourierLayer(Module):
         self.out_channels = check_int("out_channels", out_channels, 1)
         self.modes1 = check_int("modes1", modes1, 1)
         self.modes2 = check_int("modes2", modes2, 1)
-        # Real and imaginary part in the last dimension: optimizers, autocast and DDP know real parameters best.
+        # Real and imaginary part side by side: optimizers, autocast and DDP know real parameters best.
         self.weight = Parameter(
-            torch.empty(self.in_channels, self.out_channels, self.modes1, self.modes2, 2)
+            torch.empty(self.modes1, self.modes2, self.in_channels, 2, self.out_channels)
         )
         self.reset_parameters()
 
@@ -66,35 +66,57 @@ class CustomFourierLayer(Module):
         check_float_tensor("x", x, "[B, C, T, N]", (None, self.in_channels, None, None))
         steps, nodes = x.shape[-2:]
         modes1, modes2 = min(self.modes1, steps // 2 + 1), min(self.modes2, nodes // 2 + 1)
+        # Of the FFT only a few modes are kept, so thin matrix products give them at less cost. Real and imaginary parts
+        # are rows of real tensors, whose products compile and run on every device.
         with torch.autocast(x.device.type, enabled=False):
             precise = x if x.dtype == torch.double else x.float()
-            weight = self.weight[:, :, :modes1, :modes2].to(precise.dtype)
-            # Of the FFT only a few modes are kept, so thin matrix products give them at less cost. Complex numbers are
-            # pairs in a dimension of their own: products of real tensors compile, and run on every device.
-            nodes_cos, nodes_sin = fourier_basis(nodes, modes2, precise)
-            steps_cos, steps_sin = fourier_basis(steps, modes1, precise)
-            to_nodes = torch.stack([nodes_cos, -nodes_sin], 1)
-            to_steps = complex_factor(steps_cos, -steps_sin)
-            from_steps = complex_factor(steps_cos, steps_sin)
-            # The dropped half of a real spectrum mirrors the kept one: modes other than 0 and Nyquist count twice.
-            mode = torch.arange(modes2, device=x.device)
-            alone = (mode == 0) | (2 * mode == nodes)
-            from_nodes = to_nodes * (2 - alone.to(precise.dtype)) / (steps * nodes)
+            modes_to_nodes, nodes_to_modes = _node_bases(nodes, modes2, precise)
+            modes_to_steps, steps_to_modes = _step_bases(steps, modes1, precise)
 
-            spectrum = torch.einsum("bitk,kpn->bitpn", precise, to_nodes)
-            spectrum = torch.einsum("bitpn,tmpq->bimqn", spectrum, to_steps)
-            mixed = torch.einsum(
-                "bimqn,iomnqr->bomrn", spectrum, complex_factor(*weight.unbind(-1))
-            )
-            rows = torch.einsum("bomrn,tmrp->botpn", mixed, from_steps)
-            out = torch.einsum("botpn,kpn->botk", rows, from_nodes)
-        return out.to(x.dtype)
+            rows = nodes_to_modes @ precise.permute(2, 0, 3, 1)
+            rows = rows.unflatten(2, (2, modes2)).permute(2, 0, 1, 3, 4)
+            mixed = self._mix(_apply(steps_to_modes, rows))
+            rows = _apply(modes_to_steps, mixed).permute(1, 2, 0, 3, 4).flatten(2, 3)
+            out = modes_to_nodes @ rows
+        return out.permute(1, 3, 0, 2).to(x.dtype)
+
+    def _mix(self, spectrum: Tensor) -> Tensor:
+        """Mix the channels of each mode, ``[2, modes1, B, modes2, C]`` to ``[2, modes1, B, modes2, O]``."""
+        modes1, batch, modes2 = spectrum.shape[1:4]
+        weight = self.weight[:modes1, :modes2].to(spectrum.dtype).flatten(0, 1).flatten(2)
+        left = spectrum.permute(1, 3, 0, 2, 4).reshape(modes1 * modes2, 2 * batch, -1)
+        products = torch.bmm(left, weight).view(modes1, modes2, 2, batch, 2, -1)
+        real, imag = products.unbind(2)
+        mixed = torch.stack([real[..., 0, :] - imag[..., 1, :], real[..., 1, :] + imag[..., 0, :]])
+        return mixed.transpose(2, 3)
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({self.in_channels}, {self.out_channels}, "
             f"modes1={self.modes1}, modes2={self.modes2})"
         )
+
+
+def _node_bases(nodes: int, modes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """From the real and imaginary parts of the modes to the nodes ``[N, 2 * modes]``, and back ``[2 * modes, N]``."""
+    cos, sin = fourier_basis(nodes, modes, like)
+    waves = torch.cat([cos, -sin], 1)
+    # The dropped half of a real spectrum mirrors the kept one: modes other than 0 and Nyquist count twice.
+    mode = torch.arange(modes, device=like.device)
+    count = 2 - ((mode == 0) | (2 * mode == nodes)).to(like.dtype)
+    return waves * count.repeat(2) / nodes, waves.T
+
+
+def _step_bases(steps: int, modes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """From the parts of the modes to those of the steps ``[2 * T, 2 * modes]``, and back ``[2 * modes, 2 * T]``."""
+    cos, sin = fourier_basis(steps, modes, like)
+    waves = torch.cat([torch.cat([cos, -sin], 1), torch.cat([sin, cos], 1)])
+    return waves / steps, waves.T
+
+
+def _apply(basis: Tensor, x: Tensor) -> Tensor:
+    """Apply ``basis`` ``[2 * P, 2 * Q]`` to the parts and samples of ``x`` ``[2, Q, *]``: ``[2, P, *]``."""
+    return (basis @ x.reshape(basis.size(1), -1)).view(2, -1, *x.shape[2:])
 
 
 def fourier_basis(size: int, modes: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,8 +135,3 @@ def fourier_basis(size: int, modes: int, like: Tensor) -> tuple[Tensor, Tensor]:
     turns = samples * torch.arange(modes, device=like.device) % size
     angle = turns.to(like.dtype) * (2 * torch.pi / size)
     return angle.cos(), angle.sin()
-
-
-def complex_factor(real: Tensor, imag: Tensor) -> Tensor:
-    """Matrix ``[*, 2, 2]`` by which a row ``(real, imag)`` is multiplied by a complex factor ``[*]``."""
-    return torch.stack([torch.stack([real, imag], -1), torch.stack([-imag, real], -1)], -2)

@@ -149,7 +149,7 @@ class LatentCorrelationGCN(MessagePassing):
         self.lin_value = Linear(self.in_features, channels, bias=bias)
         self.mlp = torch.nn.Sequential(
             Linear(self.out_features, self.out_features, bias=bias),
-            torch.nn.ReLU(),
+            torch.nn.ReLU(inplace=True),
             Linear(self.out_features, self.out_features, bias=bias),
         )
         self.lin_residual: torch.nn.Module = torch.nn.Identity()

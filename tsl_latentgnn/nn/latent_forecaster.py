@@ -27,7 +27,7 @@ from .custom_fourier_layer import CustomFourierLayer
 from .gaussian_smoothing_layer import GaussianSmoothingLayer
 from .horizon_readout import HorizonReadout
 from .latent_graph import LatentGraph
-from .latent_graph_encoder import LatentGraphEncoder
+from .latent_graph_encoder import CADENCES, LatentGraphEncoder
 from .lstm_encoder import LSTMEncoder
 
 # Smallest scale of a Gaussian head, in the units of the target.
@@ -40,8 +40,8 @@ class Forecast(NamedTuple):
     Args:
         mean (torch.Tensor): Forecast :math:`[B, \mathrm{horizon}, N, C]`.
         scale (torch.Tensor, optional): Standard deviation of the same shape, with ``head="gaussian"``.
-        graph (LatentGraph): Graphs of the last latent layer, of batch shape :math:`[B, T]` (``graph_at="input"``) or
-            :math:`[B]` (``graph_at="state"``).
+        graph (LatentGraph): Graphs of the last latent layer, of batch shape :math:`[B, T]` where every step has its
+            own, :math:`[B]` where every window has one (``graph_at="state"`` or ``graph_per="window"``).
     """
 
     mean: Tensor
@@ -92,6 +92,10 @@ class LatentForecaster(Module):
         dynamic (bool): Whether the scores depend on the input. (default: ``True``)
         graph_at (str): Where messages pass: ``"input"``, at every time step before the recurrence, or ``"state"``,
             once per window after it. (default: ``"input"``)
+        graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
+            ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
+        candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
+            :math:`[N, C]`, see :class:`LatentCorrelationGCN`; ``None`` is all nodes. (default: ``None``)
         latent_layers (int): Number of latent-graph layers. (default: ``2``)
         lstm_layers (int): Number of LSTM layers. (default: ``2``)
         norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
@@ -129,6 +133,8 @@ class LatentForecaster(Module):
         static: str | int | None = "full",
         dynamic: bool = True,
         graph_at: str = "input",
+        graph_per: str = "step",
+        candidates: Tensor | None = None,
         latent_layers: int = 2,
         lstm_layers: int = 2,
         norm: str | None = None,
@@ -151,6 +157,7 @@ class LatentForecaster(Module):
         self.exog_size = check_int("exog_size", exog_size, 0)
         self.future_exog_size = check_int("future_exog_size", future_exog_size, 0)
         self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
+        self.graph_per = check_choice("graph_per", graph_per, CADENCES)
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
         self.residual = check_bool("residual", residual)
         self.head = check_choice("head", head, (None, "gaussian"))
@@ -179,6 +186,8 @@ class LatentForecaster(Module):
             latent_layers,
             norm=norm,
             dropout=dropout,
+            graph_per=graph_per,
+            candidates=candidates,
             k_neighbors=k_neighbors,
             temperature=temperature,
             add_self_loops=add_self_loops,
@@ -246,18 +255,18 @@ class LatentForecaster(Module):
         """
         x = self._check_inputs(x, u, input_mask, u_future, targets)
         check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
-        batch, steps = x.shape[:2]
+        batch = x.size(0)
         present = None if input_mask is None else input_mask.any(-1)
 
-        h = self.input_encoder(self._input_features(x, u, input_mask))
+        # Time first in memory, as the recurrence goes through it: [B, T, N, H] is a view.
+        features = self._input_features(x, u, input_mask)
+        h = self.input_encoder(features.transpose(0, 1)).transpose(0, 1)
         if self.spectral_encoder is not None:
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
         if self.graph_at == "input":
-            sources = None if present is None else present.flatten(0, 1)
-            h, graph = self.graph_encoder(h.flatten(0, 1), sources)
-            h, graph = h.unflatten(0, (batch, steps)), _unflatten(graph, batch, steps)
+            h, graph = self._pass_messages(h, present)
 
         encoded, state = self.temporal_encoder(_to_sequences(h))
         if self.graph_at == "state":
@@ -277,6 +286,16 @@ class LatentForecaster(Module):
             scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
         return Forecast(self._smooth(y), scale, graph)
 
+    def _pass_messages(self, h: Tensor, present: Tensor | None) -> tuple[Tensor, LatentGraph]:
+        """Latent layers on the steps of ``h`` ``[B, T, N, H]``."""
+        if self.graph_per == "window":
+            return self.graph_encoder(h, present)
+        # Each step on its own, so that their order does not matter: as they are in memory.
+        steps = None if present is None else present.transpose(0, 1)
+        h, graph = self.graph_encoder(h.transpose(0, 1), steps)
+        neighbors, weights = graph.neighbors.transpose(0, 1), graph.weights.transpose(0, 1)
+        return h.transpose(0, 1), LatentGraph(neighbors, weights)
+
     def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
         """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
         missing = torch.zeros_like(x) if input_mask is None else (~input_mask).to(x.dtype)
@@ -295,8 +314,8 @@ class LatentForecaster(Module):
         u_future: Tensor | None,
         targets: Tensor | None,
         teacher_forcing_ratio: float,
-    ) -> tuple[Tensor, Tensor]:
-        """Sequences ``[B*N, horizon, C]`` and the features ``[B*N, horizon, H]`` under them."""
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
         known = [] if u_future is None else [_to_sequences(u_future)]
         if self.node_embedding is not None:
             batch = encoded.size(0) // self.num_nodes
@@ -314,7 +333,14 @@ class LatentForecaster(Module):
         else:
             truth = None if targets is None else _to_sequences(targets) - origin.unsqueeze(1)
             y, z = self.decoder(
-                encoded, state, last - origin, self.horizon, exog, truth, teacher_forcing_ratio
+                encoded,
+                state,
+                last - origin,
+                self.horizon,
+                exog,
+                truth,
+                teacher_forcing_ratio,
+                return_features=self.scale_out is not None,
             )
         return y + origin.unsqueeze(1), z
 
@@ -371,14 +397,8 @@ class LatentForecaster(Module):
 
 
 def _to_sequences(h: Tensor) -> Tensor:
-    """Time sequences ``[B*N, T, F]`` of all nodes of ``h`` ``[B, T, N, F]``."""
-    return h.transpose(1, 2).flatten(0, 1)
-
-
-def _unflatten(graph: LatentGraph, batch: int, steps: int) -> LatentGraph:
-    """Graphs ``[B*T]`` as ``[B, T]``."""
-    shape = (batch, steps)
-    return LatentGraph(graph.neighbors.unflatten(0, shape), graph.weights.unflatten(0, shape))
+    """Time sequences ``[B*N, T, F]`` of all nodes of ``h`` ``[B, T, N, F]``, time first in memory."""
+    return h.transpose(0, 1).flatten(1, 2).transpose(0, 1)
 
 
 def _last_reading(x: Tensor, input_mask: Tensor | None) -> Tensor:

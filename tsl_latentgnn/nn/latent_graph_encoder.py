@@ -12,6 +12,7 @@ from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
 NORMS = (None, "layer", "batch", "graph")
+CADENCES = ("step", "window")
 
 
 class LatentGraphEncoder(Module):
@@ -28,6 +29,9 @@ class LatentGraphEncoder(Module):
             (`GraphNorm <https://arxiv.org/abs/2009.03294>`_), or ``None``. Masked nodes are left out of ``"batch"``
             and ``"graph"`` statistics and are not normalized by them. (default: ``None``)
         dropout (float): Dropout probability after each layer and of its attention weights. (default: ``0.0``)
+        graph_per (str): How many graphs an input :math:`[B, T, N, H]` has: ``"step"`` is one for each of its
+            :math:`B \cdot T` steps; ``"window"`` is one for each of its :math:`B` windows, scored with the mean of the
+            features over the steps at which a node is not masked. (default: ``"step"``)
         **kwargs (optional): Additional arguments of :class:`LatentCorrelationGCN`.
 
     Raises:
@@ -35,8 +39,9 @@ class LatentGraphEncoder(Module):
         ValueError: If an argument is out of range.
 
     Shapes:
-        - **input:** node features :math:`[G, N, H]` of :math:`G` graphs
-        - **output:** node features :math:`[G, N, H]` and the graphs of the last layer
+        - **input:** node features :math:`[B, T, N, H]`, or :math:`[B, N, H]` of single steps
+        - **output:** node features of the shape of the input, and the graphs of the last layer, of batch shape
+          :math:`[B, T]` or :math:`[B]`
     """
 
     def __init__(
@@ -46,11 +51,13 @@ class LatentGraphEncoder(Module):
         num_layers: int = 2,
         norm: str | None = None,
         dropout: float = 0.0,
+        graph_per: str = "step",
         **kwargs: object,
     ) -> None:
         super().__init__()
         check_int("num_layers", num_layers, 1)
         self.norm = check_choice("norm", norm, NORMS)
+        self.graph_per = check_choice("graph_per", graph_per, CADENCES)
         self.dropout = Dropout(check_float("dropout", dropout, 0.0, 1.0))
         self.convs = ModuleList(
             LatentCorrelationGCN(hidden_size, hidden_size, num_nodes, dropout=dropout, **kwargs)  # type: ignore[arg-type]
@@ -64,9 +71,11 @@ class LatentGraphEncoder(Module):
             module.reset_parameters()
 
     def forward(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, LatentGraph]:
-        """Pass messages along the graphs of ``h`` ``[G, N, H]``, from the sources that ``mask`` ``[G, N]`` allows."""
+        """Pass messages along the graphs of ``h``, from the sources that ``mask`` (without the last size) allows."""
+        per_window = self.graph_per == "window" and h.dim() == 4
         for layer, conv in enumerate(self.convs):
-            h, graph, _ = conv.convolve(h, mask=mask)  # type: ignore[operator]
+            summary = _mean_over_steps(h, mask) if per_window else None
+            h, graph, _ = conv.convolve(h, mask=mask, summary=summary)  # type: ignore[operator]
             if self.norm is not None:
                 h = self._normalize(self.norms[layer], h, mask)
             h = self.dropout(h)
@@ -75,18 +84,27 @@ class LatentGraphEncoder(Module):
     def _normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
         if self.norm == "layer":
             return norm(h)
-        rows = h.flatten(0, 1)
-        graphs = torch.arange(h.size(0), device=h.device).repeat_interleave(h.size(1))
+        rows = h.flatten(0, -2)
+        num_graphs = rows.size(0) // h.size(-2)
+        graphs = torch.arange(num_graphs, device=h.device).repeat_interleave(h.size(-2))
         if mask is None:
-            args = (rows, graphs, h.size(0)) if self.norm == "graph" else (rows,)
+            args = (rows, graphs, num_graphs) if self.norm == "graph" else (rows,)
             return norm(*args).view(h.shape)
         present = mask.flatten().nonzero().squeeze(-1)
         if present.numel() == 0:
             return h
         args = (rows[present],)
         if self.norm == "graph":
-            args = (rows[present], graphs[present], h.size(0))
+            args = (rows[present], graphs[present], num_graphs)
         return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
+
+
+def _mean_over_steps(h: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean ``[B, N, H]`` of ``h`` ``[B, T, N, H]`` over the steps that ``mask`` ``[B, T, N]`` allows; 0 without any."""
+    if mask is None:
+        return h.mean(1)
+    weight = mask.unsqueeze(-1).to(h.dtype)
+    return (h * weight).sum(1) / weight.sum(1).clamp_min(1)
 
 
 def _make_norm(norm: str, hidden_size: int) -> Module:
