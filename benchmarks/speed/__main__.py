@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.out is not None and not options.out.absolute().parent.is_dir():
         parser.error(f"'--out' must be in a folder that exists (got {str(options.out)!r}).")
     settings = Settings(
-        options.threads, options.repeats, torch.device(options.device), options.quick, options.full
+        options.threads, options.repeats, torch.device(options.device), options.quick
     )
     names = list(SECTIONS) if options.section == "all" else [options.section]
     torch.set_num_threads(settings.threads)
@@ -71,9 +71,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=_positive, help="rounds that count, instead of the usual")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
-    extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
-    extent.add_argument("--full", action="store_true", help="also the graph of 100,000 nodes")
+    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
     return parser
 
 

@@ -91,9 +91,11 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, static: Tensor) -> Tensor:
 
 
 def _sparse(query: Tensor, key: Tensor, value: Tensor, static: Tensor) -> Tensor:
-    query = (query * _CHANNELS**-0.5).unsqueeze(2)
-    key, value = key.unsqueeze(2), value.unsqueeze(2)
-    return topk_attention(query, key, value, _NEIGHBORS, bias=static, self_loops=True)[0]
+    query, key, value = query.unsqueeze(2), key.unsqueeze(2), value.unsqueeze(2)
+    scale = _CHANNELS**-0.5
+    return topk_attention(query, key, value, _NEIGHBORS, scale=scale, bias=static, self_loops=True)[
+        0
+    ]
 
 
 def _train(

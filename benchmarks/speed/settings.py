@@ -16,14 +16,12 @@ class Settings:
         repeats: Rounds after warm-up; ``None`` leaves the choice to each section.
         device: Where to measure.
         quick: Whether to take small shapes and few rounds, to see that everything runs.
-        full: Whether to take the measurements that last minutes, too.
     """
 
     threads: int = 2
     repeats: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     quick: bool = False
-    full: bool = False
 
     def rounds(self, usual: int) -> int:
         """Return the number of rounds, ``usual`` if nobody asked for another."""

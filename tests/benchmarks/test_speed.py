@@ -249,11 +249,12 @@ def test_the_bare_recurrence_is_that_of_the_model():
 
 @pytest.mark.parametrize(("threads", "shown"), [(1, False), (2, True)])
 def test_the_published_code_is_compared_on_as_many_cores(monkeypatch, threads, shown):
-    times = {"bare": [1.0, 2.0], "ours": [0.02, 0.01]}
+    times = {"bare": [1.0, 2.0], "ours": [0.02, 0.01], "per window": [0.5, 1.0]}
     monkeypatch.setattr(seq2seq, "interleave", lambda *_, **__: times)
     (table,) = seq2seq.measure(Settings(threads=threads, quick=True))
     rows = {row.what: row.cells() for row in table.rows}
     assert rows["training to the bare recurrence"][1:4] == ("15 ms", "1.50 s", "0.01×")
+    assert rows["training to the bare recurrence, one graph per window"][3] == "0.50×"
     assert ("training to the published code" in rows) == shown
     if shown:  # 2 windows per step: 100 and 200 windows/s
         assert rows["training to the published code"][3] == f"{150 / 5.5:.2f}×"
@@ -374,6 +375,7 @@ def test_every_section_runs_end_to_end(tmp_path, capsys):
         "Graph",
         "Large",
         "Memory",
+        "A",
         "Sequence-to-sequence",
         "Models",
     ]
@@ -408,8 +410,8 @@ def test_one_section_alone_writes_no_file(tmp_path, monkeypatch, capsys):
         return [Table("Fake", "note", [Row("x", measured=Spread.of([2.0]), target=Target(1.0))])]
 
     monkeypatch.setitem(speed.SECTIONS, "graph", measure)
-    speed.main(["graph", "--repeats", "3", "--full"])
-    assert asked == [Settings(2, 3, torch.device("cpu"), quick=False, full=True)]
+    speed.main(["graph", "--repeats", "3"])
+    assert asked == [Settings(2, 3, torch.device("cpu"), quick=False)]
     assert torch.get_num_threads() == 2
     assert "| x | – | – | 2.00× | – | ≤ 1× | **no** |" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
@@ -422,7 +424,6 @@ def test_one_section_alone_writes_no_file(tmp_path, monkeypatch, capsys):
         (["--threads", "0"], "must be an int >= 1 (got '0')"),
         (["--repeats", "-1"], "must be an int >= 1 (got '-1')"),
         (["--repeats", "many"], "must be an int >= 1 (got 'many')"),
-        (["--quick", "--full"], "not allowed with argument"),
         (["--device", "tpu"], "invalid choice: 'tpu'"),
         (["--out", "nowhere/speed.md"], "'--out' must be in a folder that exists"),
         (["--fast"], "unrecognized arguments: --fast"),

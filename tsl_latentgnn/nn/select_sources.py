@@ -18,7 +18,7 @@ from .edge_ops import edge_score
 CPU_BLOCK_BYTES = 16 * 2**20
 GPU_BLOCK_BYTES = 256 * 2**20
 #: Sources of one block, at most, so that large graphs are cut into blocks of targets and sources.
-BLOCK_SOURCES = 4096
+BLOCK_SOURCES = 16384
 #: Sources from which on a search of the best of each group first saves time, and scores of one group.
 GROUPED_SOURCES = 512
 GROUP = 32
@@ -62,6 +62,8 @@ def select_sources(
     graphs, num_nodes, _ = query.shape
     budget = _budget(query, block_bytes)
     sources = _even_parts(num_nodes, min(BLOCK_SOURCES, budget))
+    if GROUPED_SOURCES <= sources < num_nodes:
+        sources += -sources % GROUP  # so that only the last block is filled up
     targets = _even_parts(num_nodes, budget // sources)
     step = max(1, budget // (sources * targets))
     memory = query.new_empty(min(step, graphs) * (sources + GROUP) * targets)

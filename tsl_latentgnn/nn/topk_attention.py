@@ -96,17 +96,17 @@ def topk_scores(
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
-    # The best by the sum over the heads, one product over all channels, are the best by the mean.
+    # The mean over the heads is one product over all channels.
     factors = query.flatten(2), key.flatten(2)
-    total = None if bias is None else bias * heads
+    mean_scale = scale / heads
     present = None
     if candidates is None:
         assert k is not None
         known, columns = select_sources(
             *factors,
             k,
-            scale=scale,
-            bias=total,
+            scale=mean_scale,
+            bias=bias,
             mask=mask,
             self_loops=self_loops,
             block_bytes=block_bytes,
@@ -126,8 +126,8 @@ def topk_scores(
             *factors,
             k,
             table,
-            scale=scale,
-            bias=total,
+            scale=mean_scale,
+            bias=bias,
             absent=~allowed,
             self_loops=self_loops,
             block_bytes=block_bytes,
