@@ -45,6 +45,16 @@ def test_dropout_acts_in_training_only():
     torch.testing.assert_close(silent(h)[0], silent.bias.expand(4, -1, -1))
 
 
+def test_a_dropped_feature_is_dropped_at_all_steps():
+    torch.manual_seed(0)
+    readout = HorizonReadout(3, 2, 4, 50, dropout=0.5)
+    h = torch.randn(4, 3)
+    features = readout(h)[1]
+    kept = (features > 0).any(1, keepdim=True)
+    torch.testing.assert_close(features, 2 * readout.eval()(h)[1] * kept)
+    assert 0.2 < kept.double().mean() < 0.6
+
+
 def test_gradients():
     readout = HorizonReadout(2, 1, 3, 4, exog_size=1).double()
     names = [name for name, _ in readout.named_parameters()]

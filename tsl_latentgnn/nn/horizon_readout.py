@@ -23,7 +23,8 @@ class HorizonReadout(Module):
         horizon (int): Number of future steps.
         hidden_size (int): Size :math:`H` of the features :math:`\mathbf{z}_t`.
         exog_size (int): Number of known covariates :math:`\mathbf{u}_t` of each future step. (default: ``0``)
-        dropout (float): Dropout probability of the features. (default: ``0.0``)
+        dropout (float): Probability that a feature of a sequence is dropped, at all its steps (`Gal and Ghahramani,
+            2016 <https://arxiv.org/abs/1512.05287>`_). (default: ``0.0``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -84,5 +85,7 @@ class HorizonReadout(Module):
             shape = "[S, horizon, exog_size]"
             check_shape("exog", exog, shape, (h.size(0), self.horizon, self.exog_size))
             z = z + self.lin_exog(exog)
-        z = F.dropout(torch.relu(z), self.dropout, self.training)
+        z = torch.relu(z)
+        if self.training and self.dropout > 0:
+            z = z * F.dropout(torch.ones_like(z[:, :1]), self.dropout)
         return torch.einsum("shf,hfc->shc", z, self.weight) + self.bias, z
