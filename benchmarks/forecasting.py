@@ -196,6 +196,8 @@ def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
     model_kwargs = data.model_kwargs()
     model_class.filter_model_args_(model_kwargs)
     model_kwargs.update(_to_dict(cfg.model.hparams))
+    if model_kwargs.get("candidates") is not None:
+        model_kwargs["candidates"] = _candidates(model_kwargs["candidates"], data)
 
     optimizer = _torch_class(
         "optimizer.name", cfg.optimizer.name, torch.optim, torch.optim.Optimizer
@@ -224,6 +226,13 @@ def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
         metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
         setattr(predictor, f"{split}_metrics", metrics)
     return predictor
+
+
+def _candidates(name: Any, data: ForecastingData) -> Any:
+    """The edges of the dataset's graph, to which the model restricts its own."""
+    if name != "connectivity":
+        raise ValueError(f"'model.hparams.candidates' must be connectivity or null (got {name!r}).")
+    return data.windows.edge_index
 
 
 def build_metrics(marks: dict[str, int]) -> dict[str, Any]:

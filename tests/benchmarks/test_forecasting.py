@@ -144,6 +144,26 @@ def test_schedulers_and_engine_arguments(make_cfg, gpvar_dir):
     assert predictor.scale_target is True
 
 
+def test_candidates_are_the_edges_of_the_dataset(make_cfg, gpvar_dir):
+    override = "+model.hparams.candidates={}"
+    small = "model.hparams.k_neighbors=2"
+    cfg = make_cfg(
+        override.format("connectivity"),
+        small,
+        dataset="gpvar",
+        model="latentgnn",
+        data_dir=gpvar_dir,
+    )
+    data = load_data(cfg)
+    table = build_predictor(cfg, data).model.network.graph_encoder.convs[0].candidates
+    source, target = data.windows.edge_index.tolist()
+    expected = {(i, i) for i in range(table.size(0))} | set(zip(target, source, strict=True))
+    assert {(i, j) for i, row in enumerate(table.tolist()) for j in row if j >= 0} == expected
+    cfg = make_cfg(override.format("roads"), dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
+    with pytest.raises(ValueError, match="candidates' must be connectivity or null"):
+        build_predictor(cfg, data)
+
+
 def test_loggers(make_cfg, tmp_path, monkeypatch):
     from pytorch_lightning.loggers import TensorBoardLogger
 
