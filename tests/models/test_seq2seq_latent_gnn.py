@@ -36,6 +36,10 @@ def make(seed=0, **options):
     return model
 
 
+# Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
+EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3, 0], [0, 0, 1, 1, 1, 2, 3, 1]])
+
+
 def window(batch=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 6, 5, 2, generator=generator)
@@ -138,6 +142,67 @@ def test_attention_is_the_graph_of_the_last_step(k):
     torch.testing.assert_close(attn, again[-1])
 
 
+@pytest.mark.parametrize("k", [None, 1, 3, 5])
+def test_attention_is_the_graph_of_the_window(k):
+    model, x = make(k_neighbors=k, graph_per="window"), window()
+    pred, attn = model(x)
+    graph = model.latent_graph(x)
+    assert graph.batch_shape == (3,)
+    assert attn.shape == (3, 5, 5)
+    assert torch.equal(attn, graph.to_dense())
+    torch.testing.assert_close(attn.sum(-1), torch.ones(3, 5))
+    assert ((attn > 0).sum(-1) == (k or 5)).all()
+    assert pred.shape == (3, 4, 5)
+    # It is the attention of the last layer on the mean of what the layer before has made of the steps.
+    seen = []
+    last = model.network.graph_encoder.convs[-1]
+    handle = last.lin_value.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    model(x)
+    handle.remove()
+    means = torch.stack([sum(steps) / 6 for steps in seen[0].view(3, 6, 5, 8)])
+    again = last.convolve(means)[1].to_dense()
+    torch.testing.assert_close(attn, again)
+
+
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize("k", [None, 1, 4])
+def test_attention_is_on_candidates_alone(graph_per, k):
+    model, x = make(k_neighbors=k, graph_per=graph_per, candidates=EDGES), window()
+    pred, attn = model(x)
+    assert pred.shape == (3, 4, 5)
+    assert attn.shape == (3, 5, 5)
+    torch.testing.assert_close(attn.sum(-1), torch.ones(3, 5))
+    allowed = torch.eye(5, dtype=torch.bool)
+    allowed[EDGES[1], EDGES[0]] = True
+    assert attn[:, ~allowed].abs().sum() == 0
+    expected = allowed.sum(-1).clamp(max=k or 5).expand(3, -1)
+    assert torch.equal((attn > 0).sum(-1), expected)
+    graph = model.latent_graph(x)
+    assert graph.batch_shape == ((3,) if graph_per == "window" else (3, 6))
+    assert graph.k_neighbors == (k or 4)
+    # Without a self loop a node may be left without any source.
+    attn = make(add_self_loops=False, graph_per=graph_per, candidates=EDGES)(x)[1]
+    torch.testing.assert_close(attn.sum(-1), torch.tensor([1.0] * 4 + [0.0]).expand(3, -1))
+
+
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+def test_all_nodes_as_candidates_are_as_without(graph_per):
+    everyone = torch.arange(5).repeat(5, 1)
+    model = make(static=2, graph_per=graph_per).double()
+    restricted = make(static=2, graph_per=graph_per, candidates=everyone).double()
+    restricted.load_state_dict(model.state_dict(), strict=False)
+    x = window().double()
+    for one, other in zip(restricted(x), model(x), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_window_of_one_step_has_one_graph():
+    one, other = make(graph_per="window").double(), make().double()
+    x = window()[:, :1].double()
+    for a, b in zip(one(x), other(x), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_teacher_forcing():
     model, x = make(teacher_forcing_ratio=1.0), window()
     targets = torch.randn(3, 4, 5)
@@ -190,8 +255,22 @@ def test_it_learns_sines_to_near_zero_loss():
     assert error < 0.02 * y.var().item()
 
 
-@pytest.mark.parametrize("k", [None, 3])
-def test_it_finds_the_graph_of_the_data(k):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k_neighbors": None},
+        {"k_neighbors": 3},
+        {"k_neighbors": 3, "graph_per": "window"},
+        {
+            "k_neighbors": 2,
+            "candidates": torch.tensor(
+                [[*range(6)] * 3, [1, 2, 3, 4, 5, 0] * 2 + [2, 3, 4, 5, 0, 1]]
+            ),
+        },
+    ],
+    ids=["dense", "sparse", "window", "candidates"],
+)
+def test_it_finds_the_graph_of_the_data(options):
     """The future of a node is the past of the node before it: only messages can carry it over."""
     torch.manual_seed(0)
     model = Seq2SeqLatentGNN(
@@ -199,7 +278,7 @@ def test_it_finds_the_graph_of_the_data(k):
         24,
         6,
         3,
-        k_neighbors=k,
+        **options,
         modes=None,
         gaussian_smoothing=False,
         latent_layers=1,
@@ -239,11 +318,11 @@ def test_gaussian_head_matches_scipy():
 
 
 def test_gaussian_head_learns_the_spread():
-    torch.manual_seed(2)
-    model = Seq2SeqLatentGNN(1, 8, 3, 2, k_neighbors=1, modes=None, head="gaussian")
-    optimizer = torch.optim.Adam(model.parameters(), lr=2e-2)
+    torch.manual_seed(0)
+    model = Seq2SeqLatentGNN(1, 32, 3, 2, k_neighbors=1, modes=None, head="gaussian")
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     sigma = torch.tensor([0.2, 1.0, 3.0])
-    for _ in range(200):
+    for _ in range(150):
         x = sigma.view(1, 1, 3, 1).expand(64, 4, 3, 1)
         loss = -model.distribution(x).log_prob(sigma * torch.randn(64, 2, 3)).mean()
         optimizer.zero_grad()
@@ -253,8 +332,9 @@ def test_gaussian_head_learns_the_spread():
     torch.testing.assert_close(scale.mean((0, 1)), sigma, rtol=0.2, atol=0.0)
 
 
-def test_compile_in_one_graph():
-    model, x = make(), window()
+@pytest.mark.parametrize("options", [{}, {"graph_per": "window", "candidates": EDGES}])
+def test_compile_in_one_graph(options):
+    model, x = make(**options), window()
     # Dynamo leaves out recurrent layers by default.
     with torch._dynamo.config.patch(allow_rnn=True), torch.no_grad():
         compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -301,7 +381,15 @@ def test_compile_by_the_default_backend():
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "graph"}, {"k_neighbors": None, "heads": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"norm": "graph"},
+        {"k_neighbors": None, "heads": 2},
+        {"k_neighbors": None, "graph_per": "window", "candidates": EDGES},
+    ],
+)
 def test_autocast(options):
     torch.manual_seed(0)
     model = Seq2SeqLatentGNN(2, 16, 5, 4, **options)
@@ -335,8 +423,27 @@ def test_state_dict_round_trip(tmp_path):
         assert torch.equal(one, two)
 
 
-def test_pickle_and_deepcopy():
-    model, x = make(), window()
+def test_candidates_in_a_state_dict(tmp_path):
+    model, x = make(seed=0, candidates=EDGES, graph_per="window"), window()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    state = torch.load(tmp_path / "weights.pt", weights_only=True)
+    other = make(seed=1, candidates=(EDGES + 1) % 5, graph_per="window")
+    assert not torch.allclose(other(x)[0], model(x)[0])
+    other.load_state_dict(state)
+    for one, two in zip(other(x), model(x), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*candidates"):
+        make(static=2).load_state_dict(state)
+    # Double precision reaches the weights, not the candidates.
+    twin = model.double()
+    tables = [table for name, table in twin.named_buffers() if name.endswith("candidates")]
+    assert [table.dtype for table in tables] == [torch.long] * 2
+    assert twin(x.double())[0].dtype == torch.double
+
+
+@pytest.mark.parametrize("options", [{}, {"graph_per": "window", "candidates": EDGES}])
+def test_pickle_and_deepcopy(options):
+    model, x = make(**options), window()
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert torch.equal(twin(x)[0], model(x)[0])
         with torch.no_grad():
@@ -386,6 +493,10 @@ def test_reset_parameters_draws_anew():
         ({"norm": "none"}, ValueError, "'norm' must be one of"),
         ({"head": "normal"}, ValueError, "'head' must be one of"),
         ({"lstm_layers": 0}, ValueError, "'lstm_layers' must be an int >= 1"),
+        ({"graph_per": "sample"}, ValueError, "'graph_per' must be one of .*'sample'"),
+        ({"candidates": EDGES.tolist()}, TypeError, "'candidates' must be a torch.long .* list"),
+        ({"candidates": EDGES + 1}, ValueError, "'candidates' must hold nodes from 0 to 4"),
+        ({"candidates": EDGES[:, :2]}, ValueError, "'k_neighbors' must be at most .* 3 .got 4"),
     ],
 )
 def test_bad_arguments(options, error, message):

@@ -1,4 +1,6 @@
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -9,11 +11,14 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv, Sequential, summary
 
-from tsl_latentgnn.nn import LatentCorrelationGCN
+from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
 
 
-def reference(layer, x, mask=None):
-    """The layer's formula in Python loops over graphs, targets, sources and heads."""
+def reference(layer, x, mask=None, summary=None):
+    """The layer's formula in Python loops over graphs, targets, sources and heads.
+
+    With a ``summary`` each of its graphs serves as many inputs of ``x``, one after the other.
+    """
     x = x.double()
     weights = {name: value.detach().double() for name, value in layer.state_dict().items()}
 
@@ -22,40 +27,46 @@ def reference(layer, x, mask=None):
         return out + weights[f"{name}.bias"] if f"{name}.bias" in weights else out
 
     heads, d, n = layer.heads, layer.head_features, layer.num_nodes
-    k = layer.k_neighbors or n
+    table = [list(range(n))] * n if layer.candidates is None else layer.candidates.tolist()
+    k = layer.k_neighbors or len(table[0])
+    forced = layer.add_self_loops and (layer.k_neighbors or layer.candidates is not None)
+    scored = x if summary is None else summary.double()
+    steps = len(x) // len(scored)
     out, alpha = [], torch.zeros(x.size(0), n, n, heads, dtype=torch.double)
     for g in range(x.size(0)):
         values = [linear("lin_value", x[g, j]).view(heads, d) for j in range(n)]
-        scores = torch.zeros(n, n, heads, dtype=torch.double)
+        here, seen = [True] * n, [True] * n
+        if mask is not None:
+            here = mask[g].tolist()
+            window = range(g // steps * steps, g // steps * steps + steps)
+            seen = [any(bool(mask[t, j]) for t in window) for j in range(n)]
         for i in range(n):
-            for j in range(n):
+            own = [j for j in table[i] if j >= 0]
+            scores = {}
+            for column, j in enumerate(own):
                 for h in range(heads):
+                    score = 0.0
                     if layer.dynamic:
-                        query = linear("lin_query", x[g, i]).view(heads, d)[h]
-                        key = linear("lin_key", x[g, j]).view(heads, d)[h]
-                        scores[i, j, h] += query @ key / math.sqrt(d)
+                        query = linear("lin_query", scored[g // steps, i]).view(heads, d)[h]
+                        key = linear("lin_key", scored[g // steps, j]).view(heads, d)[h]
+                        score += float(query @ key) / math.sqrt(d)
                     if layer.static == "full":
-                        scores[i, j, h] += weights["correlation"][i, j]
+                        score += float(weights["correlation"][i, column])
                     elif layer.static is not None:
-                        scores[i, j, h] += (
+                        score += float(
                             weights["target_embedding"][i] @ weights["source_embedding"][j]
                         )
-        for i in range(n):
-            ranks = scores[i].mean(-1).tolist()
-            if layer.add_self_loops and layer.k_neighbors is not None:
-                ranks[i] = math.inf
-            sources = sorted(range(n), key=lambda j: -ranks[j])
-            if mask is not None:
-                forced = [i] if layer.add_self_loops and layer.k_neighbors is not None else []
-                sources = forced + [j for j in sources if mask[g, j] and j not in forced]
-            sources = sources[:k]
-            if mask is not None:
-                sources = [j for j in sources if mask[g, j]]
+                    scores[j, h] = score
+            ranks = {j: sum(scores[j, h] for h in range(heads)) / heads for j in own}
+            sources = sorted(own, key=lambda j: -ranks[j])
+            first = [i] if forced else []
+            sources = first + [j for j in sources if seen[j] and j not in first]
+            sources = [j for j in sources[:k] if here[j] and seen[j]]
             message = torch.zeros(heads, d, dtype=torch.double)
             for h in range(heads):
-                total = sum(math.exp(scores[i, j, h] / layer.temperature) for j in sources)
+                total = sum(math.exp(scores[j, h] / layer.temperature) for j in sources)
                 for j in sources:
-                    a = math.exp(scores[i, j, h] / layer.temperature) / total
+                    a = math.exp(scores[j, h] / layer.temperature) / total
                     alpha[g, i, j, h] = a
                     message[h] += a * values[j][h]
             message = message.flatten() if layer.concat else message.mean(0)
@@ -65,6 +76,20 @@ def reference(layer, x, mask=None):
                 residual = linear("lin_residual", x[g, i])
             out.append(linear("mlp.2", hidden) + residual)
     return torch.stack(out).view(x.size(0), n, -1), alpha
+
+
+def to_dense(edge_index, alpha, num_nodes):
+    """Weights ``[G, N, N, heads]`` of the edges of all graphs, which must not lead from one to another."""
+    rows = edge_index.max().item() + 1
+    assert torch.equal(edge_index[0] // num_nodes, edge_index[1] // num_nodes)
+    dense = alpha.new_zeros(rows, num_nodes, alpha.size(1))
+    dense.index_put_((edge_index[1], edge_index[0] % num_nodes), alpha, accumulate=True)
+    return dense.view(-1, num_nodes, num_nodes, alpha.size(1))
+
+
+# Out of order, one of them twice; node 4 may hear itself alone and node 5 nobody.
+EDGES = torch.tensor([[3, 4, 0, 1, 2, 3, 5, 0, 1, 3, 5, 4], [0, 1, 2, 0, 0, 0, 0, 1, 1, 3, 3, 4]])
+SOURCES = [{1, 2, 3, 5}, {0, 1, 4}, {0}, {3, 5}, {4}, set()]
 
 
 def randomize(layer, seed=0):
@@ -90,10 +115,7 @@ def test_values_match_a_loop(k, heads, concat, static, dynamic):
     torch.testing.assert_close(out, expected)
     assert edge_index.shape == (2, 2 * 6 * (k or 6))
     assert alpha.shape == (2 * 6 * (k or 6), heads)
-    dense = torch.zeros(12, 12, heads, dtype=torch.double)
-    dense.index_put_((edge_index[1], edge_index[0]), alpha, accumulate=True)
-    torch.testing.assert_close(dense[:6, :6], expected_alpha[0])
-    torch.testing.assert_close(dense[6:, 6:], expected_alpha[1])
+    torch.testing.assert_close(to_dense(edge_index, alpha, 6), expected_alpha)
 
 
 @pytest.mark.parametrize("k", [None, 2])
@@ -109,6 +131,304 @@ def test_masked_sources_send_nothing(k, dynamic):
     changed = x.masked_fill(~mask.unsqueeze(-1), 7.0)
     out = layer(changed, mask=mask)
     torch.testing.assert_close(out[mask], expected[mask])
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("self_loops", [False, True])
+@pytest.mark.parametrize("k", [None, 1, 2, 4])
+@pytest.mark.parametrize(("heads", "concat"), [(1, True), (3, False)])
+@pytest.mark.parametrize(
+    ("static", "dynamic"), [("full", True), (2, True), (None, True), (2, False), ("full", False)]
+)
+def test_candidates_match_a_loop(static, dynamic, heads, concat, k, self_loops, masked):
+    layer = LatentCorrelationGCN(
+        3,
+        4,
+        6,
+        k,
+        temperature=0.8,
+        add_self_loops=self_loops,
+        heads=heads,
+        concat=concat,
+        static=static,
+        dynamic=dynamic,
+        candidates=EDGES,
+    ).double()
+    randomize(layer)
+    x = torch.randn(3, 6, 3, dtype=torch.double)
+    mask = None
+    if masked:
+        mask = torch.rand(3, 6) > 0.4
+        mask[2] = False  # nobody is there
+    out, (edge_index, alpha) = layer(x, return_attention_weights=True, mask=mask)
+    expected, expected_alpha = reference(layer, x, mask)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(to_dense(edge_index, alpha, 6), expected_alpha)
+    width = 5 if self_loops else 4
+    assert alpha.shape == (3 * 6 * (k or width), heads)
+    allowed = torch.zeros(6, 6, dtype=torch.bool)
+    for target, sources in enumerate(SOURCES):
+        allowed[target, list(sources)] = True
+        allowed[target, target] |= self_loops
+    assert to_dense(edge_index, alpha, 6)[:, ~allowed].abs().sum() == 0
+
+
+def test_candidates_by_hand():
+    # Three nodes in a row, which hear their neighbors; scores by the correlation alone.
+    edges = torch.tensor([[1, 0, 2, 1], [0, 1, 1, 2]])
+    layer = LatentCorrelationGCN(1, 1, 3, 2, dynamic=False, candidates=edges, bias=False)
+    assert layer.candidates.tolist() == [[0, 1, -1], [1, 0, 2], [2, 1, -1]]
+    with torch.no_grad():
+        layer.correlation.copy_(
+            torch.tensor([[0.0, math.log(3), 9.0], [0.0, 1.0, 2.0], [0.0, 0.0, 9.0]])
+        )
+        layer.lin_value.weight.fill_(2.0)
+        for linear in (layer.mlp[0], layer.mlp[2]):
+            linear.weight.fill_(1.0)
+    x = torch.tensor([[1.0], [10.0], [100.0]])
+    out, graph, _ = layer.convolve(x)
+    near, far = 1 / (1 + math.exp(2)), 1 / (1 + math.exp(-2))
+    dense = torch.tensor([[0.25, 0.75, 0.0], [0.0, near, far], [0.0, 0.5, 0.5]])
+    torch.testing.assert_close(graph.to_dense(), dense)
+    torch.testing.assert_close(out, 2 * dense @ x + x)
+    assert graph.neighbors.tolist() == [[0, 1], [1, 2], [2, 1]]
+
+    # One source of its own choice.
+    free = LatentCorrelationGCN(1, 1, 3, 1, add_self_loops=False, dynamic=False, candidates=edges)
+    assert free.candidates.tolist() == [[1, -1], [0, 2], [1, -1]]
+    with torch.no_grad():
+        free.correlation[1, 1] = 1.0
+    assert free.convolve(x)[1].neighbors.flatten().tolist() == [1, 2, 1]
+
+
+@pytest.mark.parametrize("self_loops", [False, True])
+@pytest.mark.parametrize("static", ["full", 2, None])
+@pytest.mark.parametrize("k", [None, 1, 3, 6])
+def test_all_nodes_as_candidates_are_as_without(static, k, self_loops):
+    options = {"static": static, "add_self_loops": self_loops, "heads": 2}
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, k, **options).double())
+    everyone = torch.cartesian_prod(torch.arange(6), torch.arange(6)).T
+    restricted = LatentCorrelationGCN(3, 4, 6, k, candidates=everyone, **options).double()
+    state = layer.state_dict()
+    if static == "full":
+        state["correlation"] = state["correlation"].gather(1, restricted.candidates)
+    restricted.load_state_dict({**state, "candidates": restricted.candidates})
+    x, mask = torch.randn(3, 6, 3, dtype=torch.double), torch.rand(3, 6) > 0.3
+    for sources in (None, mask):
+        one, graph, _ = layer.convolve(x, mask=sources)
+        other, other_graph, _ = restricted.convolve(x, mask=sources)
+        torch.testing.assert_close(other, one)
+        torch.testing.assert_close(other_graph.to_dense(), graph.to_dense())
+
+
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_edges_and_table_are_the_same_candidates(self_loops):
+    rows = [[5, -1, 1, 3, 2], [0, 1, 4, -1, 1], [0] * 5, [3, -1, -1, 5, -1], [4] * 5, [-1] * 5]
+    one, other = (
+        LatentCorrelationGCN(3, 4, 6, 2, add_self_loops=self_loops, candidates=candidates)
+        for candidates in (EDGES, torch.tensor(rows))
+    )
+    assert torch.equal(one.candidates, other.candidates)
+    width = max(len(sources | {i} if self_loops else sources) for i, sources in enumerate(SOURCES))
+    assert one.correlation.shape == other.correlation.shape == (6, width)
+    other.load_state_dict(randomize(one).state_dict())
+    x = torch.randn(2, 6, 3)
+    assert torch.equal(one(x), other(x))
+
+
+def test_candidates_are_a_copy():
+    edges = EDGES.clone()
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, candidates=edges))
+    x = torch.randn(2, 6, 3)
+    expected = layer(x)
+    edges.zero_()
+    assert torch.equal(layer(x), expected)
+
+
+def test_a_target_without_candidates_hears_nothing():
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, add_self_loops=False, candidates=EDGES))
+    x = torch.randn(2, 6, 3)
+    out, graph, _ = layer.convolve(x)
+    silence = layer.mlp(torch.zeros(4)) + layer.lin_residual(x)
+    torch.testing.assert_close(out[:, 5], silence[:, 5])
+    assert not torch.allclose(out[:, :5], silence[:, :5])
+    assert (graph.neighbors[:, 5] == 5).all(), "edges of weight 0 from itself"
+    torch.testing.assert_close(graph.weights.sum(-1), torch.tensor([1.0] * 5 + [0.0]).expand(2, -1))
+    # A single candidate has weight 1, and the other place is that of the target itself.
+    torch.testing.assert_close(graph.weights[:, 2], torch.tensor([1.0, 0.0]).expand(2, -1))
+    assert graph.neighbors[:, 2].tolist() == [[0, 2], [0, 2]]
+
+
+def test_self_loops_alone_are_the_identity():
+    x = torch.randn(4, 6, 3)
+    for candidates in (EDGES, torch.empty(2, 0, dtype=torch.long)):
+        layer = randomize(LatentCorrelationGCN(3, 3, 6, 1, candidates=candidates))
+        assert torch.equal(layer.convolve(x)[1].to_dense(), torch.eye(6).expand(4, -1, -1))
+        torch.testing.assert_close(layer(x), layer.mlp(layer.lin_value(x)) + x)
+
+
+def test_as_many_sources_as_candidates_are_all():
+    sparse = randomize(LatentCorrelationGCN(3, 4, 6, 5, candidates=EDGES))
+    whole = LatentCorrelationGCN(3, 4, 6, candidates=EDGES)
+    whole.load_state_dict(sparse.state_dict())
+    x, mask = torch.randn(5, 6, 3), torch.rand(5, 6) > 0.3
+    torch.testing.assert_close(sparse(x), whole(x))
+    torch.testing.assert_close(sparse(x, mask=mask), whole(x, mask=mask))
+
+
+def test_of_equal_scores_the_lower_column_wins():
+    # All scores are 0: the sources are the target itself and its first candidates.
+    for static in (None, "full", 2):
+        layer = LatentCorrelationGCN(3, 4, 6, 3, static=static, candidates=EDGES)
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                parameter.zero_()
+        neighbors = layer.convolve(torch.randn(2, 6, 3))[1].neighbors
+        expected = [[0, 1, 2], [1, 0, 4], [2, 0, 2], [3, 5, 3], [4, 4, 4], [5, 5, 5]]
+        assert neighbors.tolist() == [expected, expected]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_nodes=st.integers(1, 7),
+    heads=st.sampled_from([1, 2]),
+    self_loops=st.booleans(),
+    static=st.sampled_from([None, "full", 2]),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_edges_come_from_candidates_that_are_there(
+    num_nodes, heads, self_loops, static, seed, data
+):
+    node = st.integers(0, num_nodes - 1)
+    pairs = data.draw(st.lists(st.tuples(node, node), min_size=1, max_size=30))
+    edges = torch.tensor(pairs).T
+    options = {"add_self_loops": self_loops, "static": static, "heads": heads}
+    width = LatentCorrelationGCN(3, 4, num_nodes, candidates=edges, **options).candidates.size(1)
+    k = data.draw(st.none() | st.integers(1, width))
+    layer = randomize(LatentCorrelationGCN(3, 4, num_nodes, k, candidates=edges, **options), seed)
+    x, mask = torch.randn(2, 3, num_nodes, 3), torch.rand(2, 3, num_nodes) > 0.3
+    out, graph, _ = layer.convolve(x, mask=mask)
+    assert torch.isfinite(out).all()
+    assert graph.batch_shape == (2, 3)
+    assert graph.k_neighbors == (k or width)
+    for g, there in enumerate(mask.view(6, -1).tolist()):
+        neighbors, weights = (
+            rows.view(6, num_nodes, -1)[g].tolist() for rows in (graph.neighbors, graph.weights)
+        )
+        for i in range(num_nodes):
+            own = {s for s, t in pairs if t == i} | ({i} if self_loops else set())
+            own = {j for j in own if there[j]}
+            used = [j for j, weight in zip(neighbors[i], weights[i], strict=True) if weight > 0]
+            assert len(set(used)) == len(used)
+            assert set(used) <= own
+            # The self edge keeps its place, with weight 0 where the target is masked.
+            places = graph.k_neighbors - (self_loops and not there[i])
+            assert len(used) == min(places, len(own))
+            assert sum(weights[i]) == pytest.approx(1.0 if used else 0.0)
+
+
+def test_masked_candidates_change_nothing():
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, heads=2, candidates=EDGES).double())
+    x, mask = torch.randn(3, 6, 3, dtype=torch.double), torch.rand(3, 6) > 0.4
+    expected = layer(x, mask=mask)
+    out = layer(x.masked_fill(~mask.unsqueeze(-1), 1e6), mask=mask)
+    assert torch.equal(out[mask], expected[mask])
+
+
+def test_who_is_no_candidate_changes_nothing():
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 3, candidates=EDGES).double())
+    x = torch.randn(2, 6, 3, dtype=torch.double)
+    expected = layer(x)
+    for source in range(6):
+        changed = x.clone()
+        changed[:, source] += 10.0
+        out = layer(changed)
+        for target in range(6):
+            same = torch.equal(out[:, target], expected[:, target])
+            assert same == (source != target and source not in SOURCES[target])
+
+
+@pytest.mark.parametrize("summarized", [False, True])
+def test_one_static_graph_of_candidates_for_every_input(summarized):
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, dynamic=False, candidates=EDGES).double())
+    x = torch.randn(2, 5, 6, 3, dtype=torch.double)
+    out, graph, alpha = layer.convolve(x, summary=x.mean(1) if summarized else None)
+    assert graph.batch_shape == ((2,) if summarized else (2, 5))
+    assert len({str(rows) for rows in graph.neighbors.flatten(0, -3).tolist()}) == 1
+    expected, expected_alpha = reference(layer, x.flatten(0, 1))
+    torch.testing.assert_close(out.flatten(0, 1), expected)
+    torch.testing.assert_close(graph.to_dense().view(-1, 6, 6)[0], expected_alpha[0].mean(-1))
+    assert alpha.shape == (2 * 5 * 6 * 2, 1)
+
+
+WINDOWS = [
+    {},
+    {"k_neighbors": 2},
+    {"k_neighbors": 3, "heads": 2},
+    {"k_neighbors": 2, "heads": 2, "concat": False, "static": 2},
+    {"k_neighbors": 2, "candidates": EDGES},
+    {"heads": 2, "candidates": EDGES, "add_self_loops": False, "static": None},
+    {"k_neighbors": 3, "add_self_loops": False},
+    {"k_neighbors": 2, "dynamic": False},
+    {"k_neighbors": 3, "dynamic": False, "candidates": EDGES, "static": 2, "heads": 2},
+]
+
+
+def name(options):
+    return ", ".join(f"{k}={'...' if k == 'candidates' else v}" for k, v in options.items())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", WINDOWS, ids=name)
+def test_a_graph_for_several_inputs_matches_a_loop(options, masked):
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, temperature=0.8, **options).double())
+    x = torch.randn(3, 4, 6, 3, dtype=torch.double)
+    summary = torch.randn(3, 6, 3, dtype=torch.double)
+    mask = seen = None
+    if masked:
+        mask = torch.rand(3, 4, 6) > 0.4
+        mask[0, :, 2] = False  # never there
+        mask[1, 1] = False  # nobody is there at this step
+        mask[2] = False  # nor ever
+        seen = mask.any(1)
+    out, graph, alpha = layer.convolve(x, mask=mask, summary=summary)
+    sources = None if mask is None else mask.flatten(0, 1)
+    expected, expected_alpha = reference(layer, x.flatten(0, 1), sources, summary)
+    assert out.shape == (3, 4, 6, 4)
+    torch.testing.assert_close(out.flatten(0, 1), expected)
+    # The graph is that of the summary; what it weighs at a step depends on who is there.
+    shared = reference(layer, summary, seen)[1].mean(-1)
+    assert graph.batch_shape == (3,)
+    torch.testing.assert_close(graph.to_dense(), shared)
+    neighbors = graph.neighbors.repeat_interleave(4, 0)
+    steps = LatentGraph(neighbors, torch.ones(neighbors.shape))
+    torch.testing.assert_close(to_dense(steps.edge_index, alpha, 6), expected_alpha)
+
+
+def test_the_weight_of_a_masked_source_goes_to_the_others_at_that_step():
+    layer = LatentCorrelationGCN(1, 1, 3, add_self_loops=False, dynamic=False)
+    with torch.no_grad():
+        layer.correlation.copy_(torch.tensor([1.0, 2.0, 3.0]).log().expand(3, -1))
+    x = torch.randn(1, 4, 3, 1)
+    mask = torch.tensor([[[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]]]) > 0
+    _, graph, alpha = layer.convolve(x, mask=mask, summary=x.mean(1))
+    torch.testing.assert_close(graph.weights[0, 0], torch.tensor([1.0, 2.0, 3.0]) / 6)
+    expected = [[1 / 6, 2 / 6, 3 / 6], [0.0, 2 / 5, 3 / 5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    torch.testing.assert_close(alpha.view(4, 3, 3)[:, 0], torch.tensor(expected))
+
+
+@pytest.mark.parametrize("options", WINDOWS, ids=name)
+def test_a_graph_for_a_single_input_is_its_own(options):
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, **options).double())
+    x, mask = torch.randn(5, 6, 3, dtype=torch.double), torch.rand(5, 6) > 0.3
+    for sources in (None, mask):
+        out, graph, alpha = layer.convolve(x, mask=sources)
+        window = None if sources is None else sources.unsqueeze(1)
+        one, one_graph, one_alpha = layer.convolve(x.unsqueeze(1), mask=window, summary=x)
+        torch.testing.assert_close(one.squeeze(1), out)
+        torch.testing.assert_close(one_graph.to_dense(), graph.to_dense())
+        torch.testing.assert_close(one_alpha, alpha)
 
 
 @settings(max_examples=25, deadline=None)
@@ -167,8 +487,11 @@ def test_self_loops():
 
 @pytest.mark.parametrize("k", [None, 2])
 @pytest.mark.parametrize("static", ["full", 2])
-def test_gradients(k, static):
-    layer = randomize(LatentCorrelationGCN(2, 2, 4, k, heads=2, static=static).double())
+@pytest.mark.parametrize("restricted", [False, True])
+def test_gradients(k, static, restricted):
+    candidates = torch.tensor([[1, 2, 0, 3], [0, 0, 1, 2]]) if restricted else None
+    layer = LatentCorrelationGCN(2, 2, 4, k, heads=2, static=static, candidates=candidates)
+    randomize(layer.double())
     names = [name for name, _ in layer.named_parameters()]
 
     def run(x, *parameters):
@@ -177,6 +500,75 @@ def test_gradients(k, static):
     parameters = [p.detach().requires_grad_() for p in layer.parameters()]
     x = torch.randn(2, 4, 2, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(run, (x, *parameters))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", WINDOWS, ids=name)
+def test_gradients_with_a_graph_for_several_inputs(options, masked):
+    options = {**options, "k_neighbors": options.get("k_neighbors") and 2}
+    layer = randomize(LatentCorrelationGCN(2, 2, 6, **options).double())
+    names = [name for name, _ in layer.named_parameters()]
+    mask = torch.rand(1, 2, 6) > 0.3 if masked else None
+
+    def run(x, summary, *parameters):
+        weights = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(layer, weights, (x, mask, summary))
+
+    layer.forward = lambda x, mask, summary: layer.convolve(x, mask=mask, summary=summary)[0]
+    parameters = [p.detach().requires_grad_() for p in layer.parameters()]
+    x = torch.randn(1, 2, 6, 2, dtype=torch.double, requires_grad=True)
+    summary = torch.randn(1, 6, 2, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(run, (x, summary, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_of_a_loop_over_candidates(masked):
+    # Edge by edge in a graph that PyTorch differentiates itself.
+    layer = randomize(LatentCorrelationGCN(2, 2, 6, 2, candidates=EDGES).double())
+    x = torch.randn(2, 6, 2, dtype=torch.double, requires_grad=True)
+    mask = torch.rand(2, 6) > 0.3 if masked else torch.ones(2, 6, dtype=torch.bool)
+    _, graph, _ = layer.convolve(x, mask=mask)
+    query, key, value = (lin(x) for lin in (layer.lin_query, layer.lin_key, layer.lin_value))
+    out = []
+    for g in range(2):
+        for i in range(6):
+            chosen = zip(graph.neighbors[g, i].tolist(), graph.weights[g, i].tolist(), strict=True)
+            sources = [j for j, weight in chosen if weight > 0]
+            message = torch.zeros(2, dtype=torch.double)
+            if sources:
+                columns = [layer.candidates[i].tolist().index(j) for j in sources]
+                scores = (query[g, i] * key[g, sources]).sum(-1) / math.sqrt(2)
+                alpha = (scores + layer.correlation[i, columns]).softmax(0)
+                message = (alpha.unsqueeze(-1) * value[g, sources]).sum(0)
+            out.append(layer.mlp(message) + x[g, i])
+    expected = torch.stack(out).view(2, 6, 2)
+    torch.testing.assert_close(layer(x, mask=mask), expected)
+    inputs = [x, *layer.parameters()]
+    cotangent = torch.randn_like(expected)
+    ours = torch.autograd.grad(layer(x, mask=mask), inputs, cotangent)
+    theirs = torch.autograd.grad(expected, inputs, cotangent)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("k", [None, 3])
+@pytest.mark.parametrize("candidates", [None, EDGES])
+@pytest.mark.parametrize("summarized", [False, True])
+def test_hooks_see_the_messages_in_any_graph(k, candidates, summarized):
+    layer = LatentCorrelationGCN(3, 4, 6, k, heads=2, candidates=candidates)
+    randomize(layer)
+    x, mask = torch.randn(2, 3, 6, 3), torch.rand(2, 3, 6) > 0.3
+    summary = x.mean(1) if summarized else None
+    fused, graph, alpha = layer.convolve(x, mask=mask, summary=summary)
+    seen = []
+    handle = layer.register_message_forward_hook(lambda module, inputs, out: seen.append(out))
+    torch.testing.assert_close(layer.convolve(x, mask=mask, summary=summary)[0], fused)
+    handle.remove()
+    neighbors = graph.neighbors.repeat_interleave(3, 0) if summarized else graph.neighbors
+    values = layer.lin_value(x).view(6, 6, 2, 2)
+    inputs = torch.arange(6).view(6, 1, 1)
+    messages = values[inputs, neighbors.reshape(6, 6, -1)].flatten(0, 2) * alpha.unsqueeze(-1)
+    torch.testing.assert_close(seen[0], messages)
 
 
 @pytest.mark.parametrize("k", [None, 3])
@@ -293,7 +685,7 @@ def test_temperature_sharpens():
     cold.load_state_dict(randomize(warm).state_dict())
     x = torch.randn(1, 6, 3)
     assert warm.convolve(x)[1].weights.max() < 0.2
-    torch.testing.assert_close(cold.convolve(x)[1].weights.amax(-1), torch.ones(1, 6))
+    assert cold.convolve(x)[1].weights.amax(-1).min() > 0.999
 
 
 def test_large_scores_stay_finite():
@@ -316,16 +708,90 @@ def test_reset_parameters_and_repr():
     assert str(LatentCorrelationGCN(3, 4, 6)) == "LatentCorrelationGCN(3, 4, num_nodes=6, heads=1)"
 
 
-def test_compile_and_autocast():
-    layer = randomize(LatentCorrelationGCN(3, 4, 6, 3, heads=2))
-    x = torch.randn(2, 6, 3)
-    torch.testing.assert_close(
-        torch.compile(layer, backend="aot_eager", fullgraph=True)(x), layer(x)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k_neighbors": 3},
+        {"candidates": EDGES},
+        {"k_neighbors": 3, "candidates": EDGES},
+        {"k_neighbors": 3, "candidates": EDGES, "dynamic": False},
+    ],
+    ids=name,
+)
+def test_compile_and_autocast(options):
+    torch.compiler.reset()
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, heads=2, **options))
+    x, mask = torch.randn(2, 6, 3), torch.rand(2, 6) > 0.3
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), layer(x))
+    torch.testing.assert_close(compiled(x, mask=mask), layer(x, mask=mask))
+    parameters = list(layer.parameters())
+    ours, expected = (
+        torch.autograd.grad(module(x, mask=mask).square().sum(), parameters)
+        for module in (compiled, layer)
     )
+    for a, b in zip(ours, expected, strict=True):
+        torch.testing.assert_close(a, b)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = layer(x)
     assert torch.isfinite(half).all()
     assert half.shape == (2, 6, 4)
+
+
+def test_candidates_in_a_state_dict(tmp_path):
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, candidates=EDGES))
+    x = torch.randn(2, 6, 3)
+    torch.save(layer.state_dict(), tmp_path / "weights.pt")
+    state = torch.load(tmp_path / "weights.pt", weights_only=True)
+    # Who may be a source of whom goes with the weights, whose columns it says the meaning of.
+    other = LatentCorrelationGCN(3, 4, 6, 2, candidates=(EDGES + 1) % 6)
+    assert not torch.equal(other.candidates, layer.candidates)
+    other.load_state_dict(state)
+    assert torch.equal(other.candidates, layer.candidates)
+    assert torch.equal(other(x), layer(x))
+
+    plain = LatentCorrelationGCN(3, 4, 6, 2)
+    assert "candidates" not in plain.state_dict()
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"candidates"'):
+        plain.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r'Missing key.*"candidates"'):
+        other.load_state_dict(plain.state_dict())
+    with pytest.raises(RuntimeError, match="size mismatch for candidates"):
+        LatentCorrelationGCN(3, 4, 6, 2, candidates=EDGES[:, :1]).load_state_dict(state)
+    # Without a parameter for each candidate the weights are those of a layer over all nodes.
+    free = LatentCorrelationGCN(3, 4, 6, 2, static=2, candidates=EDGES)
+    wide = LatentCorrelationGCN(3, 4, 6, 2, static=2)
+    assert wide.load_state_dict(free.state_dict(), strict=False).unexpected_keys == ["candidates"]
+    assert torch.equal(wide.source_embedding, free.source_embedding)
+
+
+def test_candidates_stay_integers():
+    layer = randomize(LatentCorrelationGCN(3, 4, 6, candidates=EDGES))
+    table, x = layer.candidates.clone(), torch.randn(2, 6, 3)
+    expected = layer(x)
+    for dtype in (torch.bfloat16, torch.float16, torch.double):
+        twin = copy.deepcopy(layer).to(dtype)
+        assert torch.equal(twin.candidates, table)
+        assert twin.candidates.dtype == torch.long
+        out = twin(x.to(dtype))
+        assert out.dtype == dtype
+        torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)
+    twin = pickle.loads(pickle.dumps(layer))
+    assert torch.equal(twin(x), expected)
+    assert {name for name, _ in layer.named_buffers()} == {"candidates"}
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2])
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_the_smallest_graphs_with_candidates(num_nodes, self_loops):
+    edges = torch.tensor([[0], [num_nodes - 1]])
+    layer = LatentCorrelationGCN(
+        3, 4, num_nodes, add_self_loops=self_loops, candidates=edges, heads=2
+    )
+    randomize(layer.double())
+    x = torch.randn(3, num_nodes, 3, dtype=torch.double)
+    for mask in (None, torch.ones(3, num_nodes) > 0, torch.zeros(3, num_nodes) > 0):
+        torch.testing.assert_close(layer(x, mask=mask), reference(layer, x, mask)[0])
 
 
 @pytest.mark.parametrize(
@@ -348,6 +814,27 @@ def test_compile_and_autocast():
         ({"static": None, "dynamic": False}, ValueError, "'static' must not be None"),
         ({"dropout": 1.5}, ValueError, "'dropout' must be a number <= 1"),
         ({"add_self_loops": 1}, TypeError, "'add_self_loops' must be a bool"),
+        ({"candidates": [[0], [1]]}, TypeError, "'candidates' must be a torch.long tensor"),
+        ({"candidates": EDGES.float()}, TypeError, "'candidates' .* torch.float32"),
+        ({"candidates": EDGES.T}, ValueError, "'candidates' .* with N=6 "),
+        ({"candidates": EDGES + 1}, ValueError, "'candidates' .* from 0 to 5 .*got 1 to 6"),
+        ({"candidates": EDGES - 1}, ValueError, "'candidates' .* from 0 to 5 .*got -1 to 4"),
+        (
+            {"candidates": EDGES[:, :0], "add_self_loops": False},
+            ValueError,
+            "'candidates' must hold at least one candidate",
+        ),
+        (
+            {"candidates": EDGES, "k_neighbors": 6},
+            ValueError,
+            "'k_neighbors' must be at most .* 5 .got 6",
+        ),
+        (
+            {"candidates": EDGES, "k_neighbors": 5, "add_self_loops": False},
+            ValueError,
+            "'k_neighbors' must be at most .* 4 .got 5",
+        ),
+        ({"candidates": EDGES, "k_neighbors": 7}, ValueError, "'k_neighbors' must be an int <= 6"),
     ],
 )
 def test_bad_arguments(arguments, error, message):

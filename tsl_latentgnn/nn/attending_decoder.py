@@ -136,8 +136,8 @@ class AttendingDecoder(Module):
             inputs = y if exog is None else torch.cat([y, exog[:, step]], -1)
             h, state = self.lstm(inputs.unsqueeze(1), state)
             context = dot_attention(h, encoded)
-            z = F.linear(h, on_state, self.fc_out.bias) + F.linear(context, on_context)
-            z = torch.relu(z).squeeze(1)
+            z = F.linear(h, on_state, self.fc_out.bias).add_(F.linear(context, on_context))
+            z = torch.relu_(z).squeeze(1)
             z = F.dropout(z, self.dropout, self.training)
             y = self.final_out(z)
             outputs.append(y)
@@ -167,7 +167,9 @@ class _DotAttention(Function):
     @staticmethod
     def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
         ctx.scale = memory.size(2) ** -0.5
-        weights = torch.bmm(query * ctx.scale, memory.transpose(1, 2)).softmax(-1)
+        # Not over the last dimension, where the softmax of short rows is slow.
+        scores = torch.bmm(memory, query.transpose(1, 2) * ctx.scale)
+        weights = scores.softmax(1).transpose(1, 2)
         ctx.save_for_backward(query, memory, weights)
         return torch.bmm(weights, memory)
 

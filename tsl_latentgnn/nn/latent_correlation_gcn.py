@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import Linear, Parameter
+from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.inits import glorot, zeros
 
@@ -145,7 +146,8 @@ class LatentCorrelationGCN(MessagePassing):
         self.lin_query = self.lin_key = None
         if self.dynamic:
             self.lin_query = Linear(self.in_features, channels, bias=bias)
-            self.lin_key = Linear(self.in_features, channels, bias=bias)
+            # A bias of the keys would add the same to all scores of a target.
+            self.lin_key = Linear(self.in_features, channels, bias=False)
         self.lin_value = Linear(self.in_features, channels, bias=bias)
         self.mlp = torch.nn.Sequential(
             Linear(self.out_features, self.out_features, bias=bias),
@@ -281,7 +283,7 @@ class LatentCorrelationGCN(MessagePassing):
 
     def _sum(self, alpha: Tensor, value: Tensor, neighbors: Tensor) -> Tensor:
         """Sums of the messages ``[G, N, heads, d]``, edge by edge only if somebody wants to see them."""
-        alpha = torch.nn.functional.dropout(alpha, self.dropout, self.training)
+        alpha = F.dropout(alpha, self.dropout, self.training)
         if not self._is_observed():
             dense = self.k_neighbors is None and self.candidates is None
             return weighted_sum(alpha, value, neighbors, dense)
@@ -300,8 +302,18 @@ class LatentCorrelationGCN(MessagePassing):
         r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
         queries, keys, scale = [], [], 1.0
         if self.lin_query is not None and self.lin_key is not None:
-            queries.append(self.lin_query(h).unflatten(-1, (self.heads, self.head_features)))
-            keys.append(self.lin_key(h).unflatten(-1, (self.heads, self.head_features)))
+            if self.heads == 1 and self.in_features <= self.head_features:
+                # <W_q x_i, W_k x_j> = <W_k^T W_q x_i, x_j>: one map instead of two, the nodes themselves are the keys.
+                to_nodes = self.lin_key.weight.T
+                bias = self.lin_query.bias
+                query = F.linear(
+                    h, to_nodes @ self.lin_query.weight, None if bias is None else to_nodes @ bias
+                )
+                key = h.to(query.dtype)  # lower under autocast
+            else:
+                query, key = self.lin_query(h), self.lin_key(h)
+            queries.append(query.unflatten(-1, (self.heads, -1)))
+            keys.append(key.unflatten(-1, (self.heads, -1)))
             scale = self.head_features**-0.5
         if isinstance(self.static, int):
             # The low-rank correlation rides along in the product as r more channels, to which no scale applies.

@@ -22,6 +22,8 @@ BLOCK_SOURCES = 16384
 #: Sources from which on a search of the best of each group first saves time, and scores of one group.
 GROUPED_SOURCES = 512
 GROUP = 32
+#: Targets that are searched together, in whole vectors of a CPU.
+LANES = 16
 #: Up to this many sources of a target, taking one after the other is faster than sorting all scores.
 MAX_PASSES = 32
 
@@ -65,6 +67,7 @@ def select_sources(
     if GROUPED_SOURCES <= sources < num_nodes:
         sources += -sources % GROUP  # so that only the last block is filled up
     targets = _even_parts(num_nodes, budget // sources)
+    targets += -targets % LANES
     step = max(1, budget // (sources * targets))
     memory = query.new_empty(min(step, graphs) * (sources + GROUP) * targets)
 
@@ -76,7 +79,7 @@ def select_sources(
     others = slice(1 if self_loops else 0, k)
     for i in range(0, num_nodes, targets):
         rows = slice(i, min(i + targets, num_nodes))
-        bias_rows = None if bias is None else bias[rows].T.contiguous()
+        bias_rows = None if bias is None else _fill_up(bias[rows], LANES).T.contiguous()
         for g in range(0, graphs, step):
             batch = slice(g, min(g + step, graphs))
             best = scores[batch, others, rows], chosen[batch, others, rows]
@@ -91,7 +94,7 @@ def select_sources(
                     _withhold(part, ~mask[batch, columns].unsqueeze(-1))
                 start, stop = max(i, j), min(rows.stop, columns.stop)
                 if self_loops and start < stop:
-                    diagonal = part.diagonal(j - i, 1, 2)
+                    diagonal = part[..., : rows.stop - i].diagonal(j - i, 1, 2)
                     scores[batch, 0, start:stop] = diagonal
                     diagonal.fill_(-math.inf)
                 if sources == num_nodes:
@@ -176,16 +179,22 @@ def _even_parts(size: int, limit: int) -> int:
 
 
 def _score_block(query: Tensor, key: Tensor, scale: float, memory: Tensor) -> Tensor:
-    """Scores ``[G, sources, targets]`` in ``memory``; sources that fill up the last group never win."""
+    """Scores ``[G, sources, targets]`` in ``memory``, filled up by sources that never win, and by targets of no use."""
     sources = key.size(1)
-    pad = -sources % GROUP if sources >= GROUPED_SOURCES else 0
-    if pad > 0:
-        key = F.pad(key, (0, 0, 0, pad))
+    query = _fill_up(query, LANES)
+    if sources >= GROUPED_SOURCES:
+        key = _fill_up(key, GROUP)
     shape = (key.size(0), key.size(1), query.size(1))
     block = memory[: math.prod(shape)].view(shape)
     torch.baddbmm(block, key, query.transpose(1, 2), beta=0, alpha=scale, out=block)
     block[:, sources:] = -math.inf
     return block
+
+
+def _fill_up(x: Tensor, size: int) -> Tensor:
+    """``x`` ``[*, M, d]`` with rows of zeros up to a multiple of ``size`` rows."""
+    missing = -x.size(-2) % size
+    return x if missing == 0 else F.pad(x, (0, 0, 0, missing))
 
 
 def _withhold(scores: Tensor, absent: Tensor) -> None:
@@ -196,11 +205,11 @@ def _withhold(scores: Tensor, absent: Tensor) -> None:
 def _take_best(scores: Tensor, values: Tensor, indices: Tensor) -> None:
     """Write the largest values of dimension 1 and their indices, lower indices first among equals.
 
-    As many as ``values`` and ``indices`` take, which are at most those of ``scores``, which is used up.
+    As many as ``values`` and ``indices`` take, and of the first targets. ``scores`` is used up.
     """
-    count = values.size(1)
+    count, targets = values.shape[1:]
     if count > MAX_PASSES:
-        ordered = scores.transpose(1, 2).sort(dim=-1, descending=True, stable=True)
+        ordered = scores[..., :targets].transpose(1, 2).sort(dim=-1, descending=True, stable=True)
         values.copy_(ordered.values[..., :count].transpose(1, 2))
         indices.copy_(ordered.indices[..., :count].transpose(1, 2))
     # torch.topk does not say which of equal scores it takes, and is slower than to take the best one k times.
@@ -209,7 +218,7 @@ def _take_best(scores: Tensor, values: Tensor, indices: Tensor) -> None:
     else:
         for rank in range(count):
             value, index = _group_max(scores, scores.size(1))
-            values[:, rank : rank + 1], indices[:, rank : rank + 1] = value, index
+            values[:, rank], indices[:, rank] = value[:, 0, :targets], index[:, 0, :targets]
             if rank < count - 1:
                 scores.scatter_(1, index, -math.inf)
 
@@ -218,11 +227,11 @@ def _take_best_of_groups(scores: Tensor, values: Tensor, indices: Tensor) -> Non
     """:func:`_take_best` that looks for the best of each group once, and then only into the groups it takes from."""
     groups = scores.unflatten(1, (-1, GROUP))
     tops, top_indices = _group_max(scores, GROUP)
-    count = values.size(1)
+    count, targets = values.shape[1:]
     for rank in range(count):
         value, group = _group_max(tops, tops.size(1))
         index = top_indices.gather(1, group)
-        values[:, rank : rank + 1], indices[:, rank : rank + 1] = value, index
+        values[:, rank], indices[:, rank] = value[:, 0, :targets], index[:, 0, :targets]
         if rank < count - 1:
             scores.scatter_(1, index, -math.inf)
             place = group.unsqueeze(2).expand(-1, -1, GROUP, -1)
