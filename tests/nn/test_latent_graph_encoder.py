@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -6,6 +7,10 @@ from test_latent_correlation_gcn import randomize
 from test_latent_correlation_gcn import reference as convolve
 
 from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraphEncoder
+from tsl_latentgnn.nn.candidates import candidate_table
+
+# Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
+EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3], [0, 0, 1, 1, 1, 2, 3]])
 
 
 def standardize(rows, eps=1e-5):
@@ -43,14 +48,34 @@ def normalize(norm, weights, h, mask):
     return out
 
 
+def summarize(h, mask):
+    """Mean of each node over the steps at which it is there, ``[B, N, H]`` of ``h`` ``[B, T, N, H]``."""
+    batch, steps, nodes, size = h.shape
+    out = torch.zeros(batch, nodes, size, dtype=torch.double)
+    for b in range(batch):
+        for n in range(nodes):
+            there = [h[b, t, n] for t in range(steps) if mask is None or mask[b, t, n]]
+            if there:
+                out[b, n] = sum(there) / len(there)
+    return out
+
+
 def reference(encoder, h, mask=None):
-    """Layer by layer, in loops."""
+    """Layer by layer, in loops; the adjacency is of the batch shape of the graphs."""
+    shape, batch_shape = h.shape, h.shape[:-2]
+    windows = encoder.graph_per == "window" and h.dim() == 4
+    rows = None if mask is None else mask.reshape(-1, shape[-2])
+    seen = None if mask is None or not windows else mask.any(1)
     for layer, conv in enumerate(encoder.convs):
-        h, alpha = convolve(conv, h, mask)
+        summary = summarize(h, mask) if windows else None
+        h, alpha = convolve(conv, h.reshape(-1, *shape[-2:]), rows, summary)
+        if windows:
+            alpha, batch_shape = convolve(conv, summary, seen)[1], shape[:1]
         if encoder.norm is not None:
             state = encoder.norms[layer].state_dict()
-            h = normalize(encoder.norm, {n: v.double() for n, v in state.items()}, h, mask)
-    return h, alpha.mean(-1)
+            h = normalize(encoder.norm, {n: v.double() for n, v in state.items()}, h, rows)
+        h = h.view(shape)
+    return h, alpha.mean(-1).view(*batch_shape, *alpha.shape[1:3])
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -69,6 +94,163 @@ def test_values_match_a_loop(norm, num_layers, masked):
     expected, adjacency = reference(encoder, h, mask)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(graph.to_dense(), adjacency)
+
+
+def draw_steps(steps=4, masked=True):
+    """Windows ``[3, T, 5, 4]`` and who is there: somebody never, nobody at some step or at none at all."""
+    h = torch.randn(3, steps, 5, 4, dtype=torch.double)
+    if not masked:
+        return h, None
+    mask = torch.rand(3, steps, 5) > 0.4
+    mask[0, :, 3] = False
+    mask[1, 0] = False
+    mask[2] = False
+    return h, mask
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "graph"])
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k_neighbors": 3, "heads": 2},
+        {"k_neighbors": 2, "candidates": EDGES},
+        {"candidates": EDGES, "add_self_loops": False, "static": 2, "num_layers": 1},
+        {"k_neighbors": 2, "dynamic": False},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_windows_match_a_loop(options, graph_per, norm, masked):
+    encoder = LatentGraphEncoder(4, 5, norm=norm, graph_per=graph_per, **options).double()
+    randomize(encoder)
+    h, mask = draw_steps(masked=masked)
+    out, graph = encoder(h, mask)
+    expected, adjacency = reference(encoder, h, mask)
+    assert graph.batch_shape == ((3,) if graph_per == "window" else (3, 4))
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(graph.to_dense(), adjacency)
+
+
+def test_the_graph_of_a_window_by_hand():
+    # One channel; scores are products of the means, which the masked steps do not enter.
+    encoder = LatentGraphEncoder(
+        1, 3, 1, graph_per="window", k_neighbors=2, static=None, bias=False
+    )
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.fill_(1.0)
+    h = torch.tensor([[[1.0, 2.0, 7.0], [3.0, 0.0, -1.0]]]).unsqueeze(-1)
+    mask = torch.tensor([[[True, True, False], [True, False, True]]])
+    _, graph = encoder(h, mask)
+    # Means 2, 2 and -1: the last hears whoever is the least unlike it, the first of equals.
+    assert graph.neighbors.tolist() == [[[0, 1], [1, 0], [2, 0]]]
+    even, odd = 0.5, 1 / (1 + math.exp(3.0))
+    expected = torch.tensor([[[even, even], [even, even], [1 - odd, odd]]])
+    torch.testing.assert_close(graph.weights, expected)
+    out, _ = encoder(h, mask)
+    # At the first step the last node is away, and the second one at the second step.
+    messages = torch.tensor([[1.5, 1.5, 1.0], [3.0, 3.0, -(1 - odd) + 3 * odd]])
+    torch.testing.assert_close(out[0, ..., 0], messages.clamp(min=0) + h[0, ..., 0])
+
+
+@pytest.mark.parametrize("steps", [1, 6])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_window_of_equal_steps_has_the_graph_of_each(masked, steps):
+    window = randomize(LatentGraphEncoder(4, 5, graph_per="window", k_neighbors=3).double())
+    step = LatentGraphEncoder(4, 5, k_neighbors=3).double()
+    step.load_state_dict(window.state_dict())
+    h, mask = draw_steps(1, masked)
+    # Who is never there has no features to be scored with: its own sources may be others, that of nobody else.
+    there = torch.ones(3, 5, dtype=torch.bool) if mask is None else mask[:, 0]
+    expected, by_step = step(h, mask)
+    h = h.expand(-1, steps, -1, -1)
+    mask = None if mask is None else mask.expand(-1, steps, -1)
+    out, graph = window(h, mask)
+    for t in range(steps):
+        torch.testing.assert_close(out[:, t][there], expected[:, 0][there])
+    dense = by_step[:, 0].to_dense()
+    torch.testing.assert_close(graph.to_dense()[there], dense[there])
+    # Steps without windows have a graph each, whatever is asked for.
+    single, single_graph = window(h[:, 0], None if mask is None else mask[:, 0])
+    torch.testing.assert_close(single, expected[:, 0])
+    torch.testing.assert_close(single_graph.to_dense(), dense)
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "batch", "graph"])
+def test_the_order_of_the_steps_does_not_matter_to_the_graph_of_a_window(norm):
+    encoder = LatentGraphEncoder(4, 5, norm=norm, graph_per="window", k_neighbors=3).double()
+    randomize(encoder)
+    h, mask = draw_steps(6)
+    order = torch.randperm(6)
+    out, graph = encoder(h, mask)
+    mixed, mixed_graph = encoder(h[:, order], mask[:, order])
+    torch.testing.assert_close(mixed, out[:, order])
+    torch.testing.assert_close(mixed_graph.to_dense(), graph.to_dense())
+
+
+@pytest.mark.parametrize("norm", [None, "layer", "graph"])
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+def test_windows_of_a_batch_do_not_mix(graph_per, norm):
+    encoder = LatentGraphEncoder(4, 5, norm=norm, graph_per=graph_per, k_neighbors=3).double()
+    randomize(encoder)
+    h, mask = draw_steps()
+    out, graph = encoder(h, mask)
+    for b in range(3):
+        alone, alone_graph = encoder(h[b : b + 1], mask[b : b + 1])
+        torch.testing.assert_close(alone, out[b : b + 1])
+        torch.testing.assert_close(alone_graph.to_dense(), graph[b : b + 1].to_dense())
+
+
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_gradients(graph_per, candidates):
+    encoder = LatentGraphEncoder(
+        2, 5, 2, norm="graph", graph_per=graph_per, k_neighbors=2, candidates=candidates
+    )
+    randomize(encoder.double())
+    names = [name for name, _ in encoder.named_parameters()]
+    _, mask = draw_steps(3)
+
+    def run(h, *parameters):
+        weights = dict(zip(names, parameters, strict=True))
+        out, graph = torch.func.functional_call(encoder, weights, (h, mask[:2]))
+        return out, graph.weights
+
+    h = torch.randn(2, 3, 5, 2, dtype=torch.double, requires_grad=True)
+    parameters = [p.detach().requires_grad_() for p in encoder.parameters()]
+    assert torch.autograd.gradcheck(run, (h, *parameters), fast_mode=True)
+
+
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_compile(candidates):
+    torch.compiler.reset()
+    encoder = LatentGraphEncoder(4, 5, graph_per="window", k_neighbors=2, candidates=candidates)
+    randomize(encoder.double())
+    h, mask = draw_steps()
+    compiled = torch.compile(encoder, backend="aot_eager", fullgraph=True)
+    for sources in (None, mask):
+        (out, graph), (expected, expected_graph) = compiled(h, sources), encoder(h, sources)
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(graph.weights, expected_graph.weights)
+        assert torch.equal(graph.neighbors, expected_graph.neighbors)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch", "graph"])
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_absent_nodes_change_no_other_in_windows(norm, graph_per, candidates):
+    encoder = LatentGraphEncoder(
+        4, 5, 2, norm=norm, graph_per=graph_per, k_neighbors=2, candidates=candidates
+    )
+    randomize(encoder.double())
+    h, mask = draw_steps()
+    out, graph = encoder(h, mask)
+    changed, changed_graph = encoder(h.masked_fill(~mask.unsqueeze(-1), 1e6), mask)
+    assert torch.equal(changed[mask], out[mask])
+    there = mask.any(1) if graph_per == "window" else mask
+    assert torch.equal(changed_graph.neighbors[there], graph.neighbors[there])
+    assert torch.equal(changed_graph.weights[there], graph.weights[there])
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch", "graph"])
@@ -135,13 +317,24 @@ def test_dropout_acts_in_training_only():
 
 def test_options_reach_the_layers():
     encoder = LatentGraphEncoder(
-        6, 5, 3, k_neighbors=2, temperature=0.5, heads=3, static=2, add_self_loops=False
+        6,
+        5,
+        3,
+        k_neighbors=2,
+        temperature=0.5,
+        heads=3,
+        static=2,
+        add_self_loops=False,
+        graph_per="window",
+        candidates=EDGES,
     )
     assert len(encoder.convs) == 3
+    assert encoder.graph_per == "window"
     for conv in encoder.convs:
         assert isinstance(conv, LatentCorrelationGCN)
         assert (conv.k_neighbors, conv.temperature, conv.heads) == (2, 0.5, 3)
         assert (conv.static, conv.add_self_loops) == (2, False)
+        assert torch.equal(conv.candidates, candidate_table(EDGES, 5, False))
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch", "graph"])
@@ -165,8 +358,83 @@ def test_reset_parameters(norm):
         ({"dropout": -1.0}, ValueError, "'dropout' must be a number >= 0"),
         ({"k_neighbors": 6}, ValueError, "'k_neighbors' must be an int <= 5"),
         ({"heads": 3}, ValueError, "'heads' must divide"),
+        (
+            {"graph_per": "batch"},
+            ValueError,
+            "'graph_per' must be one of .'step', 'window'. .got 'batch'",
+        ),
+        ({"graph_per": None}, ValueError, "'graph_per' must be one of"),
+        ({"candidates": [0, 1]}, TypeError, "'candidates' must be a torch.long tensor"),
+        (
+            {"candidates": EDGES, "k_neighbors": 5},
+            ValueError,
+            "'k_neighbors' must be at most .* 4 ",
+        ),
     ],
 )
 def test_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         LatentGraphEncoder(**{"hidden_size": 4, "num_nodes": 5, **arguments})
+
+
+@pytest.mark.parametrize("static", ["full", 2])
+def test_layers_may_share_the_static_correlation(static):
+    torch.manual_seed(0)
+    encoder = LatentGraphEncoder(
+        4, 6, 3, k_neighbors=2, static=static, dynamic=False, shared_static=True
+    )
+    apart = LatentGraphEncoder(4, 6, 3, k_neighbors=2, static=static, dynamic=False)
+    own = sum(p.numel() for n, p in apart.convs[0].named_parameters() if "lin" not in n[:3])
+    own -= sum(p.numel() for p in apart.convs[0].mlp.parameters())
+    assert sum(p.numel() for p in apart.parameters()) - 2 * own == sum(
+        p.numel() for p in encoder.parameters()
+    )
+    randomize(encoder.convs[0])
+    h = torch.randn(2, 6, 4)
+    graphs = [conv.convolve(h)[1].to_dense() for conv in encoder.convs]
+    assert torch.equal(graphs[0], graphs[1])
+    assert torch.equal(graphs[0], graphs[2])
+    # The layers still are apart otherwise, and a copy shares as the original does.
+    assert not torch.equal(encoder.convs[0](h), encoder.convs[1](h))
+    other = copy.deepcopy(encoder)
+    other.load_state_dict(encoder.state_dict())
+    assert sum(p.numel() for p in other.parameters()) == sum(
+        p.numel() for p in encoder.parameters()
+    )
+    torch.testing.assert_close(other(h)[0], encoder(h)[0])
+
+
+def test_there_must_be_a_static_correlation_to_share():
+    with pytest.raises(ValueError, match="'shared_static' must be False when static=None"):
+        LatentGraphEncoder(4, 6, static=None, shared_static=True)
+    with pytest.raises(TypeError, match="'shared_static' must be a bool"):
+        LatentGraphEncoder(4, 6, shared_static=1)
+
+
+H, MASK = torch.ones(2, 3, 5, 4), torch.ones(2, 3, 5, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize(
+    ("h", "mask", "error", "message"),
+    [
+        (H.tolist(), None, TypeError, "must be a torch.Tensor"),
+        (H.long(), None, TypeError, "must be a floating point"),
+        (H[:, :, :4], None, ValueError, "size 5 in dimension 2"),
+        (H[..., :3], None, ValueError, "size 4 in dimension 3"),
+        (H[:0], None, ValueError, "must not be empty"),
+        (H[:, :0], None, ValueError, "must not be empty"),
+        (H, MASK.tolist(), TypeError, r"'mask' must be a boolean tensor \(got list\)"),
+        (H, MASK.float(), TypeError, r"'mask' must be a boolean tensor \(got torch.float32\)"),
+        (H, MASK[:, 0], ValueError, "'mask' must have 3 dimensions"),
+        (H, MASK[0], ValueError, "'mask' must have 3 dimensions"),
+        (H, MASK[:1], ValueError, "'mask' .* size 2 in dimension 0"),
+        (H, MASK[:, :1], ValueError, "'mask' .* size 3 in dimension 1"),
+        (H[:, 0], MASK, ValueError, "'mask' must have 2 dimensions"),
+    ],
+)
+def test_bad_input(graph_per, h, mask, error, message):
+    encoder = LatentGraphEncoder(4, 5, graph_per=graph_per, k_neighbors=2)
+    assert encoder(H, MASK)[0].shape == H.shape
+    with pytest.raises(error, match=message):
+        encoder(h, mask)

@@ -71,6 +71,7 @@ class LatentGNNModel(BaseModel):
             ``"window"`` share one. (default: ``"step"``)
         candidates (torch.Tensor, optional): Who may be a source of whom, edges ``[2 e]`` such as the connectivity of
             the dataset, or a table ``[n c]``; ``None`` is all nodes. (default: ``None``)
+        shared_static (bool): Whether the latent layers share one static correlation. (default: ``False``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -115,6 +116,7 @@ class LatentGNNModel(BaseModel):
         head: str | None = None,
         graph_per: str = "step",
         candidates: Tensor | None = None,
+        shared_static: bool = False,
     ) -> None:
         super().__init__()
         check_int("n_nodes", n_nodes, 1)
@@ -135,6 +137,7 @@ class LatentGNNModel(BaseModel):
             graph_at=graph_at,
             graph_per=graph_per,
             candidates=candidates,
+            shared_static=shared_static,
             latent_layers=latent_layers,
             lstm_layers=lstm_layers,
             norm=norm,

@@ -43,6 +43,7 @@ class Seq2SeqLatentGNN(Module):
         candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
             :math:`[N, C]`, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`; ``None`` is all nodes.
             (default: ``None``)
+        shared_static (bool): Whether the latent layers share one static correlation. (default: ``False``)
         latent_layers (int): Number of latent-graph layers. (default: ``2``)
         lstm_layers (int): Number of LSTM layers. (default: ``2``)
         norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
@@ -79,6 +80,7 @@ class Seq2SeqLatentGNN(Module):
         static: str | int | None = "full",
         graph_per: str = "step",
         candidates: Tensor | None = None,
+        shared_static: bool = False,
         latent_layers: int = 2,
         lstm_layers: int = 2,
         norm: str | None = None,
@@ -110,6 +112,7 @@ class Seq2SeqLatentGNN(Module):
             static=static,
             graph_per=graph_per,
             candidates=candidates,
+            shared_static=shared_static,
             latent_layers=latent_layers,
             lstm_layers=lstm_layers,
             norm=norm,

@@ -22,6 +22,9 @@ from .candidates import candidate_table
 from .latent_graph import LatentGraph, flat_edge_index
 from .topk_attention import edge_softmax, repeat_graphs, topk_scores, weighted_sum
 
+#: Names of the parameters that a static correlation may have.
+STATIC_PARAMETERS = ("correlation", "target_embedding", "source_embedding")
+
 
 class LatentCorrelationGCN(MessagePassing):
     r"""Graph convolution whose top-:math:`k` graph comes from attention between the nodes.

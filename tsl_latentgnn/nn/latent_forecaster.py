@@ -96,6 +96,7 @@ class LatentForecaster(Module):
             ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
         candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
             :math:`[N, C]`, see :class:`LatentCorrelationGCN`; ``None`` is all nodes. (default: ``None``)
+        shared_static (bool): Whether the latent layers share one static correlation. (default: ``False``)
         latent_layers (int): Number of latent-graph layers. (default: ``2``)
         lstm_layers (int): Number of LSTM layers. (default: ``2``)
         norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
@@ -135,6 +136,7 @@ class LatentForecaster(Module):
         graph_at: str = "input",
         graph_per: str = "step",
         candidates: Tensor | None = None,
+        shared_static: bool = False,
         latent_layers: int = 2,
         lstm_layers: int = 2,
         norm: str | None = None,
@@ -188,6 +190,7 @@ class LatentForecaster(Module):
             dropout=dropout,
             graph_per=graph_per,
             candidates=candidates,
+            shared_static=shared_static,
             k_neighbors=k_neighbors,
             temperature=temperature,
             add_self_loops=add_self_loops,

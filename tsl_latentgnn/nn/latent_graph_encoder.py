@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Module, ModuleList
 from torch_geometric.nn import BatchNorm, GraphNorm
 
-from .._checks import check_choice, check_float, check_int
-from .latent_correlation_gcn import LatentCorrelationGCN
+from .._checks import check_bool, check_choice, check_float, check_int
+from .latent_correlation_gcn import STATIC_PARAMETERS, LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
 NORMS = (None, "layer", "batch", "graph")
@@ -32,6 +32,8 @@ class LatentGraphEncoder(Module):
         graph_per (str): How many graphs an input :math:`[B, T, N, H]` has: ``"step"`` is one for each of its
             :math:`B \cdot T` steps; ``"window"`` is one for each of its :math:`B` windows, scored with the mean of the
             features over the steps at which a node is not masked. (default: ``"step"``)
+        shared_static (bool): If ``True``, all layers share one static correlation, so that static scores are one graph
+            for all of them instead of one each. (default: ``False``)
         **kwargs (optional): Additional arguments of :class:`LatentCorrelationGCN`.
 
     Raises:
@@ -52,6 +54,7 @@ class LatentGraphEncoder(Module):
         norm: str | None = None,
         dropout: float = 0.0,
         graph_per: str = "step",
+        shared_static: bool = False,
         **kwargs: object,
     ) -> None:
         super().__init__()
@@ -63,6 +66,8 @@ class LatentGraphEncoder(Module):
             LatentCorrelationGCN(hidden_size, hidden_size, num_nodes, dropout=dropout, **kwargs)  # type: ignore[arg-type]
             for _ in range(num_layers)
         )
+        if check_bool("shared_static", shared_static):
+            self._share_static()
         self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
 
     def reset_parameters(self) -> None:
@@ -70,9 +75,23 @@ class LatentGraphEncoder(Module):
         for module in (*self.convs, *self.norms):
             module.reset_parameters()
 
+    def _share_static(self) -> None:
+        """Let the first layer's parameters of the static correlation be those of all layers."""
+        first, *others = self.convs
+        names = [name for name in STATIC_PARAMETERS if hasattr(first, name)]
+        if not names:
+            raise ValueError(
+                "'shared_static' must be False when static=None: there is nothing to share."
+            )
+        for conv in others:
+            for name in names:
+                setattr(conv, name, getattr(first, name))
+
     def forward(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, LatentGraph]:
         """Pass messages along the graphs of ``h``, from the sources that ``mask`` (without the last size) allows."""
-        per_window = self.graph_per == "window" and h.dim() == 4
+        per_window = self.graph_per == "window" and isinstance(h, Tensor) and h.dim() == 4
+        if per_window and mask is not None:
+            check_mask("mask", mask, "of the shape of 'h' without its features", h.shape[:-1])
         for layer, conv in enumerate(self.convs):
             summary = _mean_over_steps(h, mask) if per_window else None
             h, graph, _ = conv.convolve(h, mask=mask, summary=summary)  # type: ignore[operator]
