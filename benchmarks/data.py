@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from benchmarks.models import (
@@ -45,6 +46,8 @@ DATASETS = {
     "pems7": ("tsl.datasets", "PeMS07"),
     "pems8": ("tsl.datasets", "PeMS08"),
     "largest": ("tsl.datasets", "LargeST"),
+    "gpvar120": ("benchmarks.gpvar", "GPVAR120"),
+    "gpvar120_directed": ("benchmarks.gpvar", "GPVAR120Directed"),
 }
 
 _MARK_MINUTES = (15, 30, 60)
@@ -141,7 +144,7 @@ def load_data(cfg: DictConfig) -> ForecastingData:
     windows = SpatioTemporalDataset(
         target=dataset.dataframe(),
         mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
-        connectivity=dataset.get_connectivity(**options["connectivity"]),
+        connectivity=_connectivity(dataset, options),
         window=cfg.window,
         horizon=cfg.horizon,
         stride=cfg.stride,
@@ -198,6 +201,13 @@ def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) 
             f"'data_dir' must be a folder with {expected} "
             f"(got {data_dir!r}, where there is no {missing})."
         )
+
+
+def _connectivity(dataset: Any, options: dict[Any, Any]) -> Any:
+    """The graph that is given to the models: that of the dataset, or self-loops only where it is to be found."""
+    if options["hide_graph"]:
+        return torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
+    return dataset.get_connectivity(**options["connectivity"])
 
 
 def _step_minutes(index: Any) -> float | None:

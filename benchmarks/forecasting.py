@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.forecasting model=gwnet dataset=la`` takes Hydra overrides of
 ``config/default.yaml``; ``-m`` sweeps. The protocol is that of tsl's traffic example: masked MAE as
-loss, early stopping on the validation MAE, the best checkpoint is tested.
+loss (by default), early stopping on the validation MAE, the best checkpoint is tested.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ from benchmarks.data import ForecastingData, load_data  # noqa: E402
 
 CONFIG_DIR = Path(__file__).parent / "config"
 LOGGERS = ("none", "tensorboard", "wandb")
+LOSSES = {"mae": MaskedMAE, "mse": MaskedMSE}
 
 _SETTINGS = (
     "dataset",
     "model",
     "engine",
+    "loss",
     "optimizer",
     "lr_scheduler",
     "window",
@@ -217,7 +219,7 @@ def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
         optim_kwargs=_to_dict(cfg.optimizer.hparams),
         scheduler_class=scheduler,
         scheduler_kwargs=scheduler_kwargs,
-        loss_fn=MaskedMAE(),
+        loss_fn=LOSSES[check_name("loss", cfg.loss, LOSSES)](),
         **_to_dict(cfg.engine.hparams),
     )
     # torchmetrics merges for good the metrics that agree on the first batch; those of a batch

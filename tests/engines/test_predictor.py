@@ -186,6 +186,32 @@ def test_schedules(step):
         assert ratio == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_dense_start(tmp_path):
+    predictor = make(dense_epochs=2)
+    conv = predictor.model.network.graph_encoder.convs[-1]
+    sources = []
+    original = conv._num_sources
+    conv._num_sources = lambda: sources.append((conv.training, original())) or original()
+    trainer = pl.Trainer(
+        max_epochs=3,
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        limit_train_batches=1,
+        limit_val_batches=1,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(predictor, datamodule=make_data())
+    training = [k for is_training, k in sources if is_training]
+    assert training[:4] == [None] * 4
+    assert training[4:] == [2, 2]
+    assert {k for is_training, k in sources if not is_training} == {2}
+    with pytest.raises(ValueError, match="'dense_epochs' must be an int >= 0"):
+        make(dense_epochs=-1)
+
+
 @pytest.mark.parametrize("decay", ["linear", "exponential", "sigmoid"])
 def test_schedules_end_at_zero(decay):
     predictor = make(

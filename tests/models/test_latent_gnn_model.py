@@ -23,6 +23,8 @@ def make(seed=0, **options):
     return model
 
 
+# Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
+EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3, 0], [0, 0, 1, 1, 1, 2, 3, 1]])
 X = torch.randn(4, 6, 5, 2, generator=torch.Generator().manual_seed(0))
 
 
@@ -38,13 +40,18 @@ def test_it_is_a_tsl_model():
     assert torch.equal(model.predict(X), model(X))
 
 
-def test_one_network_two_faces():
-    model = make(k_neighbors=4, hidden_size=16)
-    plain = Seq2SeqLatentGNN(2, 16, 5, 3)
+@pytest.mark.parametrize(
+    "options", [{}, {"graph_per": "window"}, {"graph_per": "window", "candidates": EDGES}]
+)
+def test_one_network_two_faces(options):
+    model = make(k_neighbors=4, hidden_size=16, **options)
+    plain = Seq2SeqLatentGNN(2, 16, 5, 3, **options)
     plain.network.load_state_dict(model.network.state_dict())
     pred, attn = plain(X)
     torch.testing.assert_close(model(X).squeeze(-1), pred)
-    torch.testing.assert_close(model.latent_graph(X)[:, -1].to_dense(), attn)
+    graph = model.latent_graph(X)
+    graph = graph if options else graph[:, -1]
+    torch.testing.assert_close(graph.to_dense(), attn)
 
 
 def test_filter_model_args_keeps_what_the_constructor_takes():
@@ -70,15 +77,23 @@ def test_filter_model_args_keeps_what_the_constructor_takes():
 
 @pytest.mark.parametrize("channels", [(1, 1), (2, 1), (3, 2), (3, 3)])
 @pytest.mark.parametrize("decoder", ["attention", "direct"])
-@pytest.mark.parametrize("graph_at", ["input", "state"])
-def test_channels(channels, decoder, graph_at):
+@pytest.mark.parametrize(
+    ("where", "batch_shape"),
+    [({}, (4, 6)), ({"graph_at": "state"}, (4,)), ({"graph_per": "window"}, (4,))],
+)
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_channels(channels, decoder, where, batch_shape, candidates):
     model = make(
-        input_size=channels[0], output_size=channels[1], decoder=decoder, graph_at=graph_at
+        input_size=channels[0],
+        output_size=channels[1],
+        decoder=decoder,
+        candidates=candidates,
+        **where,
     )
     x = torch.randn(4, 6, 5, channels[0])
     assert model(x).shape == (4, 3, 5, channels[1])
     graph = model.latent_graph(x)
-    assert graph.batch_shape == ((4, 6) if graph_at == "input" else (4,))
+    assert graph.batch_shape == batch_shape
     torch.testing.assert_close(graph.weights.sum(-1), torch.ones(*graph.batch_shape, 5))
 
 
@@ -100,8 +115,11 @@ def test_covariates_of_all_nodes_are_those_of_each(decoder):
     assert not torch.allclose(changed[:, :, 2], expected[:, :, 2])
 
 
-def test_forms_of_the_input_mask():
-    model = make()
+@pytest.mark.parametrize(
+    "options", [{}, {"graph_per": "window"}, {"graph_per": "window", "candidates": EDGES}]
+)
+def test_forms_of_the_input_mask(options):
+    model = make(**options)
     mask = torch.rand(4, 6, 5, 1, generator=torch.Generator().manual_seed(0)) > 0.3
     expected = model(X, input_mask=mask)
     assert not torch.allclose(expected, model(X))
@@ -142,6 +160,31 @@ def test_gaussian_head():
         make().distribution(X)
 
 
+def test_the_connectivity_of_a_dataset_as_candidates():
+    # tsl gives edges and their weights; the edges are what may be a source of what.
+    arguments = {
+        "n_nodes": 5,
+        "input_size": 2,
+        "output_size": 1,
+        "horizon": 3,
+        "window": 6,
+        "candidates": EDGES,
+        "graph_per": "window",
+    }
+    LatentGNNModel.filter_model_args_(arguments)
+    assert arguments["candidates"] is EDGES
+    assert arguments["graph_per"] == "window"
+    model = LatentGNNModel(**arguments)
+    mask = torch.rand(4, 6, 5, 1, generator=torch.Generator().manual_seed(0)) > 0.3
+    for input_mask in (None, mask):
+        x = X if input_mask is None else X.masked_fill(~mask, NAN)
+        attention = model.latent_graph(x, input_mask=input_mask).to_dense()
+        allowed = torch.eye(5, dtype=torch.bool)
+        allowed[EDGES[1], EDGES[0]] = True
+        assert attention[:, ~allowed].abs().sum() == 0
+        assert (attention[:, allowed] > 0).any(0).all()
+
+
 def test_command_line_arguments():
     parser = ArgumentParser()
     LatentGNNModel.add_model_specific_args(parser)
@@ -149,6 +192,8 @@ def test_command_line_arguments():
     assert not {"n_nodes", "input_size", "output_size", "horizon", "exog_size"} & set(defaults)
     assert defaults["hidden_size"] == 64
     assert defaults["k_neighbors"] == 4
+    assert defaults["graph_per"] == "step"
+    assert "candidates" not in defaults, "a tensor has no command line form"
     plain = LatentGNNModel(2, 1, 3, 5)
     built = LatentGNNModel(2, 1, 3, 5, **defaults)
     assert {n: p.shape for n, p in built.named_parameters()} == {
@@ -165,6 +210,7 @@ def test_command_line_arguments():
         (["--k-neighbors", "3"], {"k_neighbors": 3}),
         (["--norm", "layer"], {"norm": "layer"}),
         (["--head", "gaussian"], {"head": "gaussian"}),
+        (["--graph-per", "window"], {"graph_per": "window"}),
         (["--residual", "True"], {"residual": True}),
         (["--gaussian-smoothing", "False"], {"gaussian_smoothing": False}),
     ],
@@ -177,8 +223,9 @@ def test_values_from_the_command_line(arguments, expected):
     assert LatentGNNModel(2, 1, 3, 5, **values)(X).shape == (4, 3, 5, 1)
 
 
-def test_reset_parameters_pickle_and_deepcopy():
-    model = make()
+@pytest.mark.parametrize("options", [{}, {"graph_per": "window", "candidates": EDGES}])
+def test_reset_parameters_pickle_and_deepcopy(options):
+    model = make(**options)
     expected = model(X)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert torch.equal(twin(X), expected)
@@ -193,6 +240,20 @@ def test_a_checkpoint_may_name_the_class(tmp_path):
     other = make(seed=1)
     other.load_state_dict(stored["weights"])
     assert torch.equal(other(X), make()(X))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"graph_per": "sample"}, ValueError, "'graph_per' must be one of .*'sample'"),
+        ({"candidates": EDGES.numpy()}, TypeError, "'candidates' must be a torch.long .* ndarray"),
+        ({"candidates": EDGES - 1}, ValueError, "'candidates' must hold nodes from 0 to 4"),
+        ({"candidates": EDGES[:, :1]}, ValueError, "'k_neighbors' must be at most .* 2 .got 3"),
+    ],
+)
+def test_bad_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        make(**options)
 
 
 @pytest.mark.parametrize(

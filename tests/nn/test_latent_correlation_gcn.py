@@ -865,3 +865,24 @@ def test_bad_arguments(arguments, error, message):
 def test_bad_input(x, kwargs, error, message):
     with pytest.raises(error, match=message):
         LatentCorrelationGCN(3, 4, 6)(x, **kwargs)
+
+
+@pytest.mark.parametrize("candidates", [None, [[1, 2, 3, 0, 1], [0, 0, 0, 1, 2]]])
+def test_dense_training_teaches_all_scores(candidates):
+    table = None if candidates is None else torch.tensor(candidates)
+    layer = randomize(LatentCorrelationGCN(3, 3, 5, 2, candidates=table))
+    dense = LatentCorrelationGCN(3, 3, 5, None, candidates=table)
+    dense.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 5, 3)
+    sparse = layer(x)
+    layer.dense_training = True
+    torch.testing.assert_close(layer(x), dense(x))
+    layer(x).square().sum().backward()
+    taught = layer.correlation.grad != 0
+    if table is None:
+        assert taught.all()
+    else:  # an only candidate has weight 1 whatever its score
+        there = layer.candidates >= 0
+        assert torch.equal(taught, there & (there.sum(1, keepdim=True) > 1))
+    layer.eval()
+    torch.testing.assert_close(layer(x), sparse)

@@ -50,11 +50,7 @@ def reference(network, x, u=None, input_mask=None, u_future=None, targets=None, 
         h = h + transform(network.spectral_encoder, heard.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     if network.graph_at == "input":
-        rows = h.flatten(0, 1)
-        rows, adjacency = convolve(
-            network.graph_encoder, rows, None if input_mask is None else present.flatten(0, 1)
-        )
-        h, adjacency = rows.view(h.shape), adjacency.view(batch, steps, nodes, nodes)
+        h, adjacency = convolve(network.graph_encoder, h, None if input_mask is None else present)
 
     sequences = torch.stack([h[b, :, n] for b in range(batch) for n in range(nodes)])
     encoded, (states, cells) = run_lstm(network.temporal_encoder.lstm, sequences)
@@ -122,6 +118,12 @@ def reference(network, x, u=None, input_mask=None, u_future=None, targets=None, 
     return mean, scale if network.scale_out is not None else None, adjacency
 
 
+# Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
+EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3, 0], [0, 0, 1, 1, 1, 2, 3, 1]])
+
+GRAPHS = [{"graph_at": "input"}, {"graph_at": "state"}, {"graph_per": "window"}]
+
+
 def make(input_size=2, output_size=1, horizon=3, num_nodes=5, *, seed=0, **options):
     """A small network with random parameters in double precision."""
     options = {"hidden_size": 4, "k_neighbors": 2, "modes": (2, 2), **options}
@@ -173,11 +175,21 @@ OPTIONS = [
     {"decoder": "direct", "head": "gaussian", "output_size": 2, "future_exog_size": 1},
     {"conv_smoothing": False, "latent_layers": 1, "lstm_layers": 1, "temperature": 0.5},
     {"gaussian_smoothing": False, "dynamic": False, "add_self_loops": False, "lstm_layers": 1},
+    {"graph_per": "window", "norm": "graph", "exog_size": 1},
+    {"graph_per": "window", "k_neighbors": None, "heads": 2, "static": 2, "modes": None},
+    {"graph_per": "window", "candidates": EDGES, "norm": "batch", "node_emb_size": 2},
+    {"graph_per": "window", "candidates": EDGES, "dynamic": False, "add_self_loops": False},
+    {"candidates": EDGES, "k_neighbors": None, "heads": 2, "norm": "layer"},
+    {"candidates": EDGES, "graph_at": "state", "graph_per": "window", "static": None},
 ]
 
 
+def name(options):
+    return ", ".join(f"{k}={'...' if k == 'candidates' else v}" for k, v in options.items())
+
+
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=name)
 def test_values_match_a_loop(options, masked):
     network = make(**options)
     inputs = draw(network, masked=masked)
@@ -192,9 +204,9 @@ def test_values_match_a_loop(options, masked):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("graph_at", ["input", "state"])
-def test_teacher_forcing_matches_a_loop(graph_at, residual):
-    network = make(graph_at=graph_at, residual=residual, horizon=5, output_size=2)
+@pytest.mark.parametrize("where", GRAPHS, ids=name)
+def test_teacher_forcing_matches_a_loop(where, residual):
+    network = make(**where, residual=residual, horizon=5, output_size=2)
     inputs = draw(network)
     inputs["targets"] = torch.randn(2, 5, 5, 2, dtype=torch.double)
     inputs["targets"][torch.rand(2, 5, 5, 2) < 0.3] = NAN
@@ -215,7 +227,8 @@ def test_teacher_forcing_matches_a_loop(graph_at, residual):
     sizes=st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5), st.integers(1, 3)),
     channels=st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2)]),
     exogs=st.tuples(st.integers(0, 1), st.integers(0, 2)),
-    graph_at=st.sampled_from(["input", "state"]),
+    where=st.sampled_from(GRAPHS),
+    restricted=st.booleans(),
     norm=st.sampled_from([None, "layer", "graph"]),
     decoder=st.sampled_from(["attention", "direct"]),
     modes=st.sampled_from([None, (1, 1), (8, 8)]),
@@ -229,7 +242,8 @@ def test_shapes(
     sizes,
     channels,
     exogs,
-    graph_at,
+    where,
+    restricted,
     norm,
     decoder,
     modes,
@@ -240,14 +254,21 @@ def test_shapes(
     data,
 ):
     batch, steps, nodes, horizon = sizes
-    k = data.draw(st.none() | st.integers(1, nodes))
+    candidates, width = None, nodes
+    if restricted:
+        node = st.integers(0, nodes - 1)
+        pairs = data.draw(st.lists(st.tuples(node, node), min_size=1, max_size=9))
+        candidates = torch.tensor(pairs).T
+        width = max(len({s for s, t in pairs if t == i} | {i}) for i in range(nodes))
+    k = data.draw(st.none() | st.integers(1, width))
     network = make(
         *channels,
         horizon,
         nodes,
         exog_size=exogs[0],
         future_exog_size=exogs[1],
-        graph_at=graph_at,
+        **where,
+        candidates=candidates,
         norm=norm,
         decoder=decoder,
         modes=modes,
@@ -270,18 +291,26 @@ def test_shapes(
     else:
         assert forecast.scale.shape == shape
         assert (forecast.scale > 0).all()
-    assert forecast.graph.batch_shape == ((batch, steps) if graph_at == "input" else (batch,))
-    assert forecast.graph.k_neighbors == (k or nodes)
+    each_step = where == {"graph_at": "input"}
+    assert forecast.graph.batch_shape == ((batch, steps) if each_step else (batch,))
+    assert forecast.graph.k_neighbors == (k or width)
     forecast.mean.sum().backward()
     assert network.input_encoder.weight.grad is not None
 
 
-@pytest.mark.parametrize("graph_at", ["input", "state"])
+@pytest.mark.parametrize("where", GRAPHS, ids=name)
 @pytest.mark.parametrize("modes", [None, (2, 3)])
 @pytest.mark.parametrize("norm", [None, "layer", "batch", "graph"])
-def test_the_value_of_a_missing_reading_changes_nothing(graph_at, modes, norm):
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_the_value_of_a_missing_reading_changes_nothing(where, modes, norm, candidates):
     network = make(
-        graph_at=graph_at, modes=modes, norm=norm, head="gaussian", output_size=2, residual=True
+        **where,
+        modes=modes,
+        norm=norm,
+        candidates=candidates,
+        head="gaussian",
+        output_size=2,
+        residual=True,
     ).eval()
     inputs = draw(network, masked=True)
     expected = network(**inputs)
@@ -291,12 +320,21 @@ def test_the_value_of_a_missing_reading_changes_nothing(graph_at, modes, norm):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("graph_at", ["input", "state"])
+@pytest.mark.parametrize("where", GRAPHS, ids=name)
 @pytest.mark.parametrize("modes", [None, (2, 3)])
 @pytest.mark.parametrize("norm", [None, "layer", "batch", "graph"])
-def test_an_absent_node_says_nothing_by_other_inputs_either(graph_at, modes, norm, training):
+@pytest.mark.parametrize("candidates", [None, EDGES])
+def test_an_absent_node_says_nothing_by_other_inputs_either(
+    where, modes, norm, candidates, training
+):
     network = make(
-        graph_at=graph_at, modes=modes, norm=norm, exog_size=1, node_emb_size=2, head="gaussian"
+        **where,
+        modes=modes,
+        norm=norm,
+        candidates=candidates,
+        exog_size=1,
+        node_emb_size=2,
+        head="gaussian",
     ).train(training)
     inputs = draw(network, masked=True)
     expected = network(**inputs)
@@ -309,8 +347,10 @@ def test_an_absent_node_says_nothing_by_other_inputs_either(graph_at, modes, nor
     assert not torch.allclose(changed.mean[:, :, 0], expected.mean[:, :, 0])
 
 
-def test_a_node_absent_at_one_step_says_nothing_there():
-    network = make(exog_size=1, modes=None)
+@pytest.mark.parametrize("graph_per", ["step", "window"])
+@pytest.mark.parametrize("candidates", [None, torch.tensor([[3] * 4, [0, 1, 2, 4]])])
+def test_a_node_absent_at_one_step_says_nothing_there(graph_per, candidates):
+    network = make(exog_size=1, modes=None, graph_per=graph_per, candidates=candidates)
     inputs = draw(network)
     inputs["input_mask"] = torch.ones_like(inputs["x"], dtype=torch.bool)
     inputs["input_mask"][:, 2, 3] = False
@@ -326,10 +366,10 @@ def test_a_node_absent_at_one_step_says_nothing_there():
 
 @pytest.mark.parametrize("k", [None, 2, 5])
 @pytest.mark.parametrize("static", [None, "full", 2])
-@pytest.mark.parametrize("graph_at", ["input", "state"])
+@pytest.mark.parametrize("where", GRAPHS, ids=name)
 @pytest.mark.parametrize("norm", [None, "graph", "batch"])
-def test_a_network_without_the_absent_node_says_the_same(k, static, graph_at, norm):
-    options = {"modes": None, "graph_at": graph_at, "static": static, "norm": norm}
+def test_a_network_without_the_absent_node_says_the_same(k, static, where, norm):
+    options = {"modes": None, "static": static, "norm": norm, **where}
     network = make(num_nodes=5, k_neighbors=k, **options)
     smaller = make(num_nodes=4, k_neighbors=None if k is None else min(k, 4), **options)
     state = network.state_dict()
@@ -351,7 +391,93 @@ def test_a_network_without_the_absent_node_says_the_same(k, static, graph_at, no
     assert dense[..., :, 0].abs().sum() == 0
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("where", GRAPHS, ids=name)
+@pytest.mark.parametrize("static", [None, "full", 2])
+@pytest.mark.parametrize("self_loops", [False, True])
+def test_an_absent_candidate_is_as_none(where, static, self_loops):
+    # Nodes 1 to 4 in a ring, all of which may hear node 0 too: it is in column 0, or 1 after the self edge.
+    ring = torch.tensor([[1, 2, 3, 4], [2, 3, 4, 1]])
+    spokes = torch.tensor([[0] * 4, [1, 2, 3, 4]])
+    options = {"modes": None, "k_neighbors": None, "static": static, "add_self_loops": self_loops}
+    options |= where
+    network = make(candidates=torch.cat([ring, spokes], 1), **options)
+    smaller = make(num_nodes=4, candidates=ring - 1, **options)
+    state = network.state_dict()
+    for key in state:
+        if key.endswith("correlation"):
+            kept = [0, 2] if self_loops else [1]
+            state[key] = state[key][1:, kept]
+        elif key.endswith(("target_embedding", "source_embedding")):
+            state[key] = state[key][1:]
+        elif key.endswith("candidates"):
+            state[key] = smaller.state_dict()[key]
+    smaller.load_state_dict(state)
+
+    x = torch.randn(2, 4, 5, 2, dtype=torch.double)
+    input_mask = torch.rand(x.shape) > 0.3
+    input_mask[:, :, 0] = False
+    forecast = network(x.masked_fill(~input_mask, NAN), input_mask=input_mask)
+    without = smaller(x[:, :, 1:], input_mask=input_mask[:, :, 1:])
+    torch.testing.assert_close(forecast.mean[:, :, 1:], without.mean)
+    dense = forecast.graph.to_dense()
+    torch.testing.assert_close(dense[..., 1:, 1:], without.graph.to_dense())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_graph_of_a_window_of_one_step_is_that_of_the_step(masked):
+    network = make(graph_per="window", candidates=EDGES)
+    other = make(candidates=EDGES)
+    inputs = draw(network, steps=1, masked=masked)
+    if masked:  # every node has a reading, if not all of them
+        inputs["input_mask"][..., 0] = True
+    forecast, expected = network(**inputs), other(**inputs)
+    torch.testing.assert_close(forecast.mean, expected.mean)
+    torch.testing.assert_close(forecast.graph.to_dense(), expected.graph[:, 0].to_dense())
+    longer = draw(network)
+    assert not torch.allclose(network(**longer).mean, other(**longer).mean)
+
+
+def test_the_final_state_has_one_graph_in_any_case():
+    network, other = (make(graph_at="state", graph_per=per) for per in ("step", "window"))
+    for masked in (False, True):
+        inputs = draw(network, masked=masked)
+        assert_same(network(**inputs), other(**inputs))
+
+
+def test_all_nodes_as_candidates_are_as_without():
+    everyone = torch.cartesian_prod(torch.arange(5), torch.arange(5)).T
+    for options in ({"static": 2}, {"static": None, "add_self_loops": False}):
+        for where in GRAPHS:
+            network = make(**options, **where)
+            restricted = make(**options, **where, candidates=everyone)
+            for masked in (False, True):
+                inputs = draw(network, masked=masked)
+                forecast, expected = restricted(**inputs), network(**inputs)
+                torch.testing.assert_close(forecast.mean, expected.mean)
+                torch.testing.assert_close(forecast.graph.to_dense(), expected.graph.to_dense())
+
+
+def test_candidates_of_every_layer():
+    network = make(candidates=EDGES, latent_layers=3)
+    tables = [conv.candidates for conv in network.graph_encoder.convs]
+    assert len(tables) == 3
+    empty = [-1] * 4
+    expected = [[0, 1, 2], [1, 0, 3, 4], [2, 0], [3], [4]]
+    expected = [(row + empty)[:4] for row in expected]
+    assert all(table.tolist() == expected for table in tables)
+    network.reset_parameters()
+    assert all(conv.candidates.tolist() == expected for conv in network.graph_encoder.convs)
+    # What a node reads gets one hop further with every layer, and to nobody else.
+    for layers, reached in ((1, [1, 3]), (2, [0, 1, 3]), (3, [0, 1, 2, 3])):
+        network = make(candidates=EDGES, latent_layers=layers, modes=None, k_neighbors=None)
+        x = draw(network)["x"]
+        before = network(x).mean
+        x[:, :, 3] += 1.0
+        changed = (network(x).mean != before).flatten(2).any(1)
+        assert changed.tolist() == [[n in reached for n in range(5)]] * 2
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=name)
 def test_gradients_stay_finite_with_missing_readings(options):
     network = make(**options)
     inputs = draw(network, masked=True)
@@ -364,7 +490,8 @@ def test_gradients_stay_finite_with_missing_readings(options):
 
 
 def test_a_mask_of_ones_changes_nothing():
-    for options in ({"norm": "batch"}, {"graph_at": "state", "norm": "graph"}):
+    window = {"graph_per": "window", "candidates": EDGES}
+    for options in ({"norm": "batch"}, {"graph_at": "state", "norm": "graph"}, window):
         network = make(**options)
         x = draw(network)["x"]
         everything = torch.ones_like(x, dtype=torch.bool)
@@ -394,7 +521,14 @@ def test_residual_starts_from_the_last_reading_that_is_there(decoder, masked):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"graph_at": "state", "norm": "graph", "node_emb_size": 2}]
+    "options",
+    [
+        {},
+        {"graph_at": "state", "norm": "graph", "node_emb_size": 2},
+        {"graph_per": "window", "norm": "graph"},
+        {"graph_per": "window", "candidates": EDGES},
+    ],
+    ids=name,
 )
 @pytest.mark.parametrize("masked", [False, True])
 def test_samples_of_a_batch_do_not_mix(options, masked):
@@ -469,20 +603,26 @@ def test_distribution():
         _ = plain(**draw(plain)).distribution
 
 
-def test_gradients():
-    network = make(
-        hidden_size=2, num_nodes=3, horizon=2, exog_size=1, lstm_layers=1, latent_layers=1
-    )
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"graph_per": "window"}, {"candidates": EDGES[:, :3], "graph_per": "window"}],
+    ids=name,
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients(options, masked):
+    sizes = {"hidden_size": 2, "num_nodes": 3, "horizon": 2, "exog_size": 1}
+    network = make(**sizes, lstm_layers=1, latent_layers=1, **options)
     names = [name for name, _ in network.named_parameters()]
-    inputs = draw(network, batch=1, steps=3)
+    inputs = draw(network, batch=1, steps=3, masked=masked)
+    mask = inputs.get("input_mask")
 
     def function(x, u, *parameters):
         weights = dict(zip(names, parameters, strict=True))
-        return torch.func.functional_call(network, weights, (x, u)).mean
+        return torch.func.functional_call(network, weights, (x, u, mask)).mean
 
     tensors = (inputs["x"], inputs["u"], *network.parameters())
     tensors = [t.detach().requires_grad_() for t in tensors]
-    assert torch.autograd.gradcheck(function, tensors)
+    assert torch.autograd.gradcheck(function, tensors, fast_mode=bool(options))
 
 
 @pytest.mark.parametrize(
@@ -507,6 +647,27 @@ def test_gradients():
         ({"static": None, "dynamic": False}, ValueError, "'static' must not be None"),
         ({"dynamic": 1}, TypeError, "'dynamic' must be a bool"),
         ({"graph_at": "output"}, ValueError, "'graph_at' must be one of"),
+        ({"graph_per": "day"}, ValueError, "'graph_per' must be one of .* .got 'day'"),
+        ({"graph_per": True}, ValueError, "'graph_per' must be one of"),
+        (
+            {"graph_per": "day", "graph_at": "state"},
+            ValueError,
+            "'graph_per' must be one of",
+        ),
+        ({"candidates": [[0], [1]]}, TypeError, "'candidates' must be a torch.long tensor"),
+        ({"candidates": EDGES.int()}, TypeError, "'candidates' .* torch.int32"),
+        ({"candidates": EDGES.T}, ValueError, "'candidates' must have shape .* N=5"),
+        ({"candidates": EDGES + 1}, ValueError, "'candidates' must hold nodes from 0 to 4"),
+        (
+            {"candidates": EDGES[:, :0], "add_self_loops": False},
+            ValueError,
+            "'candidates' must hold at least one",
+        ),
+        (
+            {"candidates": EDGES, "k_neighbors": 5},
+            ValueError,
+            "'k_neighbors' must be at most .* 4 .got 5",
+        ),
         ({"latent_layers": 0}, ValueError, "'latent_layers' must be an int >= 1"),
         ({"lstm_layers": 0}, ValueError, "'lstm_layers' must be an int >= 1"),
         ({"norm": "instance"}, ValueError, "'norm' must be one of"),

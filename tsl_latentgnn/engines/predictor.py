@@ -12,7 +12,7 @@ from torch.distributions import Normal
 
 from .._checks import check_choice, check_float, check_int
 from .._compat import mend_tsl
-from ..nn import LatentGraph
+from ..nn import LatentCorrelationGCN, LatentGraph
 
 mend_tsl()
 
@@ -36,6 +36,8 @@ class LatentGNNPredictor(Predictor):
           \text{exponential: } \epsilon \, e^{-s / S}, \qquad
           \text{sigmoid: } \epsilon \, \frac{S}{S + e^{s / S}}.
 
+    - **A dense start**: for the first ``dense_epochs`` epochs the training attends to all sources, so that all scores
+      are learned, and from then on to the best :math:`k` of them. Evaluation always keeps to the best :math:`k`.
     - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
@@ -47,6 +49,7 @@ class LatentGNNPredictor(Predictor):
         teacher_forcing_decay (str, optional): ``"linear"``, ``"exponential"``, ``"sigmoid"``, or ``None`` for a
             constant ratio. (default: ``None``)
         teacher_forcing_steps (int): Time constant :math:`S` of the decay, in optimizer steps. (default: ``1000``)
+        dense_epochs (int): Epochs that train dense attention before the top-:math:`k` graph. (default: ``0``)
         quantiles (sequence): Levels in :math:`(0, 1)` of the quantiles at prediction.
             (default: ``(0.05, 0.5, 0.95)``)
         **kwargs: Keyword arguments of :class:`tsl.engines.Predictor`.
@@ -62,6 +65,7 @@ class LatentGNNPredictor(Predictor):
         teacher_forcing_ratio: float = 0.0,
         teacher_forcing_decay: str | None = None,
         teacher_forcing_steps: int = 1000,
+        dense_epochs: int = 0,
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
         **kwargs: Any,
     ) -> None:
@@ -73,6 +77,7 @@ class LatentGNNPredictor(Predictor):
             "teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS)
         )
         self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
+        self.dense_epochs = check_int("dense_epochs", dense_epochs, 0)
         if isinstance(quantiles, str) or not isinstance(quantiles, Sequence):
             raise TypeError(
                 f"'quantiles' must be a sequence of levels in (0, 1) (got {quantiles!r})."
@@ -82,6 +87,13 @@ class LatentGNNPredictor(Predictor):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
             self._check_teacher_forcing()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch: dense, or along the best sources."""
+        for module in self.modules():
+            if isinstance(module, LatentCorrelationGCN):
+                module.dense_training = self.current_epoch < self.dense_epochs
+        super().on_train_epoch_start()
 
     @property
     def current_teacher_forcing_ratio(self) -> float:

@@ -50,6 +50,10 @@ class LatentCorrelationGCN(MessagePassing):
     the sum is fused and they are not written to memory. Explainers of PyG leave the layer out of their edge masks,
     which are over given edges, unless ``layer.explain = None`` is set and they are given the learned ``edge_index``.
 
+    Only the scores of chosen sources have a gradient, so that a source that is never chosen is never learned. While
+    the attribute ``dense_training`` is ``True``, training attends to all sources and teaches all scores, at the cost
+    of dense attention; evaluation keeps to the best :math:`k`.
+
     Args:
         in_features (int): Size of each input node :math:`F`.
         out_features (int): Size of each output node.
@@ -114,6 +118,7 @@ class LatentCorrelationGCN(MessagePassing):
         if k_neighbors is not None:
             check_int("k_neighbors", k_neighbors, 1, self.num_nodes)
         self.k_neighbors = k_neighbors
+        self.dense_training = False
         self.temperature = check_float("temperature", temperature, 0.0, exclusive_minimum=True)
         self.add_self_loops = check_bool("add_self_loops", add_self_loops)
         self.heads = check_int("heads", heads, 1)
@@ -268,6 +273,9 @@ class LatentCorrelationGCN(MessagePassing):
         out = self.mlp(messages) + self.lin_residual(h)
         return out.view(*x.shape[:-1], self.out_features), graph, alpha.reshape(-1, self.heads)
 
+    def _num_sources(self) -> int | None:
+        return None if self.training and self.dense_training else self.k_neighbors
+
     def _score(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Scores, sources, and presence of the edges of the graphs of ``h``, or of the one graph that serves all."""
         if not self.dynamic and sources is None:
@@ -276,7 +284,7 @@ class LatentCorrelationGCN(MessagePassing):
         return topk_scores(
             query,
             key,
-            self.k_neighbors,
+            self._num_sources(),
             scale=scale,
             bias=self.correlation if self.static == "full" else None,
             mask=sources,
@@ -288,7 +296,7 @@ class LatentCorrelationGCN(MessagePassing):
         """Sums of the messages ``[G, N, heads, d]``, edge by edge only if somebody wants to see them."""
         alpha = F.dropout(alpha, self.dropout, self.training)
         if not self._is_observed():
-            dense = self.k_neighbors is None and self.candidates is None
+            dense = self._num_sources() is None and self.candidates is None
             return weighted_sum(alpha, value, neighbors, dense)
         return self.propagate(
             flat_edge_index(neighbors),

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Module, ModuleList
 from torch_geometric.nn import BatchNorm, GraphNorm
 
-from .._checks import check_bool, check_choice, check_float, check_int
+from .._checks import check_bool, check_choice, check_float, check_int, check_mask
 from .latent_correlation_gcn import STATIC_PARAMETERS, LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
