@@ -43,13 +43,14 @@ DATASETS = ("gpvar", "gpvar120", "gpvar120_directed")
 #: What a run changes in the presets. tsl's models keep their own layouts and learning rates.
 OVERRIDES: dict[str, tuple[str, ...]] = {
     "latentgnn": (
-        "epochs=12",
-        "patience=12",
+        "epochs=24",
+        "patience=24",
+        "loss=mse",
         "optimizer.hparams.lr=0.01",
-        "+lr_scheduler={name: CosineAnnealingLR, hparams: {T_max: 12}}",
+        "+lr_scheduler={name: CosineAnnealingLR, hparams: {T_max: 24}}",
+        "engine.hparams.dense_epochs=4",
         "model.hparams.hidden_size=32",
         "model.hparams.node_emb_size=32",
-        "model.hparams.lstm_layers=1",
         "model.hparams.dropout=0",
         "model.hparams.residual=false",
     ),
