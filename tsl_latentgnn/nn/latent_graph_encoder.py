@@ -7,7 +7,14 @@ from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Module, ModuleList
 from torch_geometric.nn import BatchNorm, GraphNorm
 
-from .._checks import check_bool, check_choice, check_float, check_int, check_mask
+from .._checks import (
+    check_bool,
+    check_choice,
+    check_float,
+    check_float_tensor,
+    check_int,
+    check_mask,
+)
 from .latent_correlation_gcn import STATIC_PARAMETERS, LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
@@ -90,6 +97,8 @@ class LatentGraphEncoder(Module):
     def forward(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, LatentGraph]:
         """Pass messages along the graphs of ``h``, from the sources that ``mask`` (without the last size) allows."""
         per_window = self.graph_per == "window" and isinstance(h, Tensor) and h.dim() == 4
+        if per_window:
+            check_float_tensor("h", h, "[B, T, N, H]", (None,) * 4)
         if per_window and mask is not None:
             check_mask("mask", mask, "of the shape of 'h' without its features", h.shape[:-1])
         for layer, conv in enumerate(self.convs):
