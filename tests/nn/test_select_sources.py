@@ -65,6 +65,8 @@ LIMITS = {
     "BLOCK_SOURCES": [1, 3, 32, 4096],
     "GROUPED_SOURCES": [1, 8, 512],
     "GROUP": [1, 4, 32],
+    "LANES": [1, 16],
+    "POOLED_DEVICES": [("cpu",), ()],
     "MAX_PASSES": [0, 1, 3, 32],
 }
 

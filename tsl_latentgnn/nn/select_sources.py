@@ -24,6 +24,8 @@ GROUPED_SOURCES = 512
 GROUP = 32
 #: Targets that are searched together, in whole vectors of a CPU.
 LANES = 16
+#: Where pooling is faster than the maximum over a dimension.
+POOLED_DEVICES = ("cpu",)
 #: Up to this many sources of a target, taking one after the other is faster than sorting all scores.
 MAX_PASSES = 32
 
@@ -242,7 +244,7 @@ def _take_best_of_groups(scores: Tensor, values: Tensor, indices: Tensor) -> Non
 
 def _group_max(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Largest value of each group of ``size`` sources in dimension 1, the first among equals, and its index."""
-    if scores.device.type != "cpu":
+    if scores.device.type not in POOLED_DEVICES:
         value, index = scores.unflatten(1, (-1, size)).max(2)
         first = torch.arange(0, scores.size(1), size, device=scores.device)
         return value, index + first.view(-1, 1)
