@@ -236,3 +236,10 @@ def test_deterministic():
     for _ in range(3):
         again = torch.autograd.grad(edge_sum(weight, source, neighbors).square().sum(), source)[0]
         assert torch.equal(again, first)
+
+
+def test_a_bias_needs_its_columns():
+    factors = torch.ones(1, 2, 1, 3), torch.ones(1, 2, 1, 3)
+    neighbors = torch.zeros(1, 2, 1, dtype=torch.long)
+    with pytest.raises(ValueError, match="'columns' must be given with 'bias'"):
+        edge_score(*factors, neighbors, bias=torch.ones(2, 2))

@@ -40,7 +40,12 @@ def edge_score(
 
     Returns:
         torch.Tensor: Shape :math:`[G, N, k, H]`.
+
+    Raises:
+        ValueError: If ``bias`` comes without ``columns``.
     """
+    if bias is not None and columns is None:
+        raise ValueError("'columns' must be given with 'bias' (got None).")
     scores = _EdgeScore.apply(
         _precise(target).flatten(0, 2),
         _precise(source).flatten(0, 2),

@@ -249,6 +249,9 @@ class LatentCorrelationGCN(MessagePassing):
         sources = None if mask is None else mask.reshape(-1, self.num_nodes)
         scored, seen = h, sources
         if summary is not None:
+            sizes = (None, None, self.num_nodes, self.in_features)
+            check_float_tensor("x", x, "[B, T, N, F]", sizes)
+            check_float_tensor("summary", summary, "[B, N, F]", (x.size(0), *sizes[2:]))
             batch_shape = tuple(summary.shape[:-2])
             scored = summary.reshape(-1, self.num_nodes, self.in_features)
             seen = None if sources is None else sources.unflatten(0, (len(scored), -1)).any(1)
