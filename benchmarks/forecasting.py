@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.forecasting model=gwnet dataset=la`` takes Hydra overrides of
 ``config/default.yaml``; ``-m`` sweeps. The protocol is that of tsl's traffic example: masked MAE as
-loss (by default), early stopping on the validation MAE, the best checkpoint is tested.
+loss (by default), early stopping on the validation MAE, the best checkpoint is tested. A run that was ended,
+however, goes on with ``ckpt_path=last``, and ends as if nothing had been.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import statistics
 import sys
 import warnings
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from torchmetrics import MetricCollection
 
 from benchmarks.environment import (
@@ -34,7 +37,17 @@ from benchmarks.environment import (
 )
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
 from benchmarks.results import append_record, collect_errors, describe, metric_key
-from benchmarks.training import BestCheckpoint, EpochTimer
+from benchmarks.training import (
+    BestCheckpoint,
+    EpochTimer,
+    RunCheckpointIO,
+    RunState,
+    Stopping,
+    check_fits,
+    exit_on_sigterm,
+    hold,
+    read_checkpoint,
+)
 from tsl_latentgnn._compat import mend_tsl
 
 mend_tsl()
@@ -63,6 +76,12 @@ _SETTINGS = (
     "batch_size",
     "grad_clip_val",
     "trainer",
+)
+
+#: What makes two starts the same run for ``ckpt_path=last``. More epochs or patience make it longer.
+_SAME_RUN = (
+    *("seed", "label", "data_dir"),
+    *(key for key in _SETTINGS if key not in ("epochs", "patience")),
 )
 
 
@@ -101,7 +120,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 @rank_zero_only
 def _publish(path: str, record: dict[str, Any]) -> None:
-    append_record(path, record)
+    if not append_record(path, record):
+        print(f"The result of this run is in {path} already.")
     print(describe(record))
 
 
@@ -116,49 +136,74 @@ def fit_and_score(cfg: DictConfig) -> Outcome:
         ValueError: If a name is unknown or a value does not fit; the message names the key.
     """
     trained = check_trainable(cfg)
+    if trained and cfg.ckpt_path == "last":
+        cfg.ckpt_path = find_last(cfg)
+        if cfg.ckpt_path is not None:
+            cfg.run.dir = os.path.dirname(cfg.ckpt_path)
+    if not trained:
+        return _fit_and_score(cfg, trained)
+    with hold(cfg.run.dir):
+        return _fit_and_score(cfg, trained)
+
+
+def _fit_and_score(cfg: DictConfig, trained: bool) -> Outcome:
     exp_logger = build_logger(cfg)
     _silence_lightning()
     reset_peak_memory()
     data = load_data(cfg)
     predictor = build_predictor(cfg, data)
 
+    about = {
+        "dataset": cfg.dataset.name,
+        "model": cfg.model.name,
+        "n_nodes": data.windows.n_nodes,
+        "n_channels": data.windows.n_channels,
+        "window": cfg.window,
+        "horizon": cfg.horizon,
+    }
+    state = RunState(cfg.run.get("seed", cfg.seed), about)
     timer = EpochTimer()
-    checkpoint = BestCheckpoint(
-        dirpath=cfg.run.dir, save_top_k=1, save_last=True, monitor="val_mae", mode="min"
-    )
-    stopping = EarlyStopping(monitor="val_mae", patience=cfg.patience, mode="min")
+    stopping = Stopping(monitor="val_mae", patience=cfg.patience, mode="min")
+    checkpoint = BestCheckpoint(cfg.run.dir)
+    checkpoint_io = RunCheckpointIO(partial(check_fits, predictor=predictor, about=about))
     arguments = {
         "max_epochs": cfg.epochs,
         "devices": 1,
         "default_root_dir": cfg.run.dir,
         "logger": exp_logger,
         "gradient_clip_val": cfg.grad_clip_val,
-        "callbacks": [timer, stopping, checkpoint] if trained else [],
+        "callbacks": [state, timer, stopping, checkpoint] if trained else [],
         "enable_checkpointing": trained,
         **_to_dict(cfg.trainer),
     }
+    arguments["plugins"] = [checkpoint_io, *(arguments.get("plugins") or [])]
     trainer = Trainer(**arguments)
-    if trained:
-        _check_batches(cfg, data)
-        trainer.fit(predictor, datamodule=data.datamodule, ckpt_path=cfg.ckpt_path)
-        if checkpoint.best_model_path:
-            predictor.load_model(checkpoint.best_model_path)
+    with exit_on_sigterm():
+        if trained:
+            _check_batches(cfg, data)
+            trainer.fit(predictor, datamodule=data.datamodule, ckpt_path=cfg.ckpt_path)
+            if checkpoint.best_model_path:
+                best = read_checkpoint(checkpoint.best_model_path, "best_model_path")
+                predictor.load_state_dict(best["state_dict"])
 
-    predictor.freeze()
-    (val,) = trainer.validate(predictor, datamodule=data.datamodule, verbose=False)
-    (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+        predictor.freeze()
+        (val,) = trainer.validate(predictor, datamodule=data.datamodule, verbose=False)
+        (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
     device = trainer.strategy.root_device
     marks = data.marks()
+    progress: Any = trainer.fit_loop.epoch_progress
     record = {
+        "run": state.run_id,
         "dataset": cfg.dataset.name,
         "model": cfg.model.name,
         "label": cfg.label,
-        "seed": cfg.run.get("seed", cfg.seed),
+        "seed": state.seed,
         "val": collect_errors(val, "val", marks),
         "test": collect_errors(test, "test", marks),
         "parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
         "seconds_per_epoch": statistics.median(timer.seconds) if timer.seconds else None,
-        "epochs": trainer.current_epoch if trained else 0,
+        # Where a resumed run had been stopped early, Lightning's `current_epoch` is one too low.
+        "epochs": progress.current.processed,
         "peak_mib": peak_memory_mib(device),
         "settings": {key: _to_dict(cfg)[key] for key in _SETTINGS},
         "versions": versions(),
@@ -174,7 +219,8 @@ def check_trainable(cfg: DictConfig) -> bool:
     """Return whether the model of ``cfg`` is trained.
 
     Raises:
-        ValueError: If ``ckpt_path`` is given for a model without training, or is not a file.
+        ValueError: If ``ckpt_path`` is given for a model without training, or is neither
+            ``"last"`` nor a file.
     """
     get_model_class(cfg.model.name)
     trained = cfg.model.name not in BASELINES
@@ -183,9 +229,44 @@ def check_trainable(cfg: DictConfig) -> bool:
             f"'ckpt_path' must be null for model {cfg.model.name}, which is not trained "
             f"(got {cfg.ckpt_path!r})."
         )
-    if cfg.ckpt_path is not None and not os.path.isfile(cfg.ckpt_path):
-        raise ValueError(f"'ckpt_path' must be a checkpoint (got {cfg.ckpt_path!r}: no such file).")
+    if cfg.ckpt_path not in (None, "last") and not os.path.isfile(cfg.ckpt_path):
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint (got {cfg.ckpt_path!r}: no such file); "
+            "ckpt_path=last finds that of this run."
+        )
     return trained
+
+
+def find_last(cfg: DictConfig) -> str | None:
+    """Return the ``last.ckpt`` from which the run of ``cfg`` goes on; ``None``, with a warning, if there is none.
+
+    It is that of ``cfg.run.dir``, else the newest under ``cfg.run_root`` whose run has the same settings, seed
+    and label, apart from ``epochs`` and ``patience``.
+    """
+    own = os.path.join(cfg.run.dir, "last.ckpt")
+    if os.path.isfile(own):
+        return own
+    wanted = _to_dict(cfg)
+    found = []
+    for path in Path(cfg.run_root).rglob("last.ckpt"):
+        config = _read_config(path.with_name("config.yaml"))
+        if all(config.get(key, ...) == wanted[key] for key in _SAME_RUN):
+            found.append(path)
+    if found:
+        return str(max(found, key=lambda path: path.stat().st_mtime).resolve())
+    rank_zero_warn(
+        f"'ckpt_path' is last, but there is no checkpoint of this run under {cfg.run_root!r} "
+        "('run_root'): it starts from the beginning."
+    )
+    return None
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The configuration that tsl leaves in the folder of a run; empty where it did not get to it."""
+    try:
+        return _to_dict(OmegaConf.load(path))
+    except (OSError, ValueError, AssertionError, yaml.YAMLError, OmegaConfBaseException):
+        return {}
 
 
 def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
@@ -14,6 +16,9 @@ SPLITS = ("val", "test")
 
 #: What every line holds, apart from the settings and the environment of the run.
 _REQUIRED = ("dataset", "model", "label", "seed", *SPLITS, "parameters")
+
+#: What makes two lines the same result. A run that is trained for longer has other settings.
+_IDENTITY = ("run", "dataset", "model", "label", "seed", "settings")
 
 
 def metric_key(metric: str, mark: str | None = None) -> str:
@@ -47,22 +52,63 @@ def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]
     return {**errors(None), "at": {mark: errors(mark) for mark in marks}}
 
 
-def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> None:
+def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bool:
     """Append a record to a file of results, as one line in one write: runs may share the file.
 
+    A record with a ``"run"`` is not written again by that run with the same settings, as when it
+    was ended after its result was written, and went on.
+
+    Returns:
+        bool: Whether the record was written; ``False`` if it was there already.
+
     Raises:
-        OSError: If the line could not be written in full.
+        OSError: If the line could not be written in full; then nothing of it is in the file.
     """
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)  # until the file is closed
+        before = os.pread(file, os.fstat(file).st_size, 0)  # to close another handle would unlock
+        if "run" in record and _holds(before, json.loads(line)):
+            return False
+        size = _end_of_lines(before)
+        if size < len(before):
+            os.ftruncate(file, size)
+        if before[:size] and not before[:size].endswith(b"\n"):
+            line = b"\n" + line
         written = os.write(file, line)
+        if written != len(line):
+            os.ftruncate(file, size)
+            raise OSError(
+                f"only {written} of {len(line)} bytes of the result were written to {path}"
+            )
+        os.fsync(file)
     finally:
         os.close(file)
-    if written != len(line):
-        raise OSError(f"only {written} of {len(line)} bytes of the result were written to {path}")
+    return True
+
+
+def _holds(content: bytes, record: Mapping[str, Any]) -> bool:
+    for line in content.splitlines():
+        other = _parse_json(line)
+        if isinstance(other, dict) and all(other.get(key) == record.get(key) for key in _IDENTITY):
+            return True
+    return False
+
+
+def _end_of_lines(content: bytes) -> int:
+    """Where the next line is to start: a last line that is cut short is one that no run has finished."""
+    start = content.rfind(b"\n") + 1
+    return len(content) if _parse_json(content[start:]) is not None else start
+
+
+def _parse_json(line: bytes) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(line)
+    return None
 
 
 def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:

@@ -890,7 +890,7 @@ def test_dense_training_teaches_all_scores(candidates):
 
 def test_a_summary_must_fit():
     layer, x = LatentCorrelationGCN(3, 3, 5, 2), torch.ones(2, 4, 5, 3)
-    with pytest.raises(ValueError, match="'summary' .* size 2 in dimension 0"):
+    with pytest.raises(ValueError, match=r"'summary' .* size 2 in dimension 0"):
         layer.convolve(x, summary=torch.ones(4, 5, 3))
     with pytest.raises(ValueError, match="'x' must have 4 dimensions"):
         layer.convolve(x[0], summary=torch.ones(4, 5, 3))
