@@ -27,6 +27,13 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 from torchmetrics import MetricCollection
 
+from benchmarks.checkpoints import (
+    BestCheckpoint,
+    RunCheckpointIO,
+    check_fits,
+    hold,
+    read_checkpoint,
+)
 from benchmarks.environment import (
     command_line,
     git_revision,
@@ -37,17 +44,7 @@ from benchmarks.environment import (
 )
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
 from benchmarks.results import append_record, collect_errors, describe, metric_key
-from benchmarks.training import (
-    BestCheckpoint,
-    EpochTimer,
-    RunCheckpointIO,
-    RunState,
-    Stopping,
-    check_fits,
-    exit_on_sigterm,
-    hold,
-    read_checkpoint,
-)
+from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
 
 mend_tsl()

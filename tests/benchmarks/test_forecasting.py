@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks import forecasting, training
+from benchmarks.checkpoints import BestCheckpoint
 from benchmarks.data import load_data
 from benchmarks.forecasting import build_logger, build_predictor, run
 from benchmarks.models import BASELINES, MODELS, get_model_class
-from benchmarks.training import BestCheckpoint, EpochTimer
+from benchmarks.training import EpochTimer
 
 pytestmark = pytest.mark.tsl
 

@@ -21,10 +21,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks import forecasting, training
+from benchmarks import checkpoints, forecasting, training
+from benchmarks.checkpoints import BestCheckpoint, hold, read_checkpoint
 from benchmarks.forecasting import find_last, run
 from benchmarks.results import append_record, read_records
-from benchmarks.training import BestCheckpoint, RunState, Stopping, hold, read_checkpoint
+from benchmarks.training import RunState, Stopping
 
 pytestmark = pytest.mark.tsl
 
@@ -165,14 +166,14 @@ def kill_in_write(number):
 
 def kill_before_last(number):
     """With a new best checkpoint in place, and ``last.ckpt`` still that of the epoch before."""
-    save = training.RunCheckpointIO.save_checkpoint
+    save = checkpoints.RunCheckpointIO.save_checkpoint
     written = []
 
     def dying_save(self, checkpoint, path, *args, **kwargs):
         written.extend([path] if Path(path).name == "last.ckpt" else [])
         return die() if len(written) == number else save(self, checkpoint, path, *args, **kwargs)
 
-    training.RunCheckpointIO.save_checkpoint = dying_save
+    checkpoints.RunCheckpointIO.save_checkpoint = dying_save
 
 
 def kill_after_append():
@@ -541,7 +542,7 @@ def test_a_foreign_checkpoint_is_refused(ar, trained, tmp_path, content, lacks):
 
 
 def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
-    writer = training.RunCheckpointIO(lambda *_: None)
+    writer = checkpoints.RunCheckpointIO(lambda *_: None)
     path = tmp_path / "run" / "last.ckpt"
     writer.save_checkpoint({"epoch": 1}, path)
 
