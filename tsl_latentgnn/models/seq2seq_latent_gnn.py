@@ -98,7 +98,6 @@ class Seq2SeqLatentGNN(Module):
         self.teacher_forcing_ratio = check_float(
             "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
         )
-        self.graph_per = graph_per
         self.network = LatentForecaster(
             node_input_dim,
             1,
@@ -153,7 +152,9 @@ class Seq2SeqLatentGNN(Module):
                 forcing lacks targets.
         """
         forecast = self._forecast(node_features, targets, teacher_forcing)
-        graph = forecast.graph if self.graph_per == "window" else forecast.graph[:, -1]
+        graph = forecast.graph
+        if len(graph.batch_shape) == 2:  # one for every step
+            graph = graph[:, -1]
         return forecast.mean.squeeze(-1), graph.to_dense()
 
     def distribution(self, node_features: Tensor) -> Normal:

@@ -277,6 +277,7 @@ class LatentCorrelationGCN(MessagePassing):
         return out.view(*x.shape[:-1], self.out_features), graph, alpha.reshape(-1, self.heads)
 
     def _num_sources(self) -> int | None:
+        """Number of sources of each target at present; ``None`` is all."""
         return None if self.training and self.dense_training else self.k_neighbors
 
     def _score(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

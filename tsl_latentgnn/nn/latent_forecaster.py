@@ -27,7 +27,7 @@ from .custom_fourier_layer import CustomFourierLayer
 from .gaussian_smoothing_layer import GaussianSmoothingLayer
 from .horizon_readout import HorizonReadout
 from .latent_graph import LatentGraph
-from .latent_graph_encoder import CADENCES, LatentGraphEncoder
+from .latent_graph_encoder import LatentGraphEncoder
 from .lstm_encoder import LSTMEncoder
 
 # Smallest scale of a Gaussian head, in the units of the target.
@@ -159,7 +159,6 @@ class LatentForecaster(Module):
         self.exog_size = check_int("exog_size", exog_size, 0)
         self.future_exog_size = check_int("future_exog_size", future_exog_size, 0)
         self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
-        self.graph_per = check_choice("graph_per", graph_per, CADENCES)
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
         self.residual = check_bool("residual", residual)
         self.head = check_choice("head", head, (None, "gaussian"))
@@ -291,7 +290,7 @@ class LatentForecaster(Module):
 
     def _pass_messages(self, h: Tensor, present: Tensor | None) -> tuple[Tensor, LatentGraph]:
         """Latent layers on the steps of ``h`` ``[B, T, N, H]``."""
-        if self.graph_per == "window":
+        if self.graph_encoder.graph_per == "window":
             return self.graph_encoder(h, present)
         # Each step on its own, so that their order does not matter: as they are in memory.
         steps = None if present is None else present.transpose(0, 1)
