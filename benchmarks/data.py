@@ -149,7 +149,7 @@ def load_data(cfg: DictConfig) -> ForecastingData:
         horizon=cfg.horizon,
         stride=cfg.stride,
     )
-    if step_minutes is not None:
+    if step_minutes is not None and cfg.dataset.time_of_day:
         if cfg.model.name in INDEX_COVARIATES:
             u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
             u = u.astype(np.int64)

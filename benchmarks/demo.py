@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
-from benchmarks.forecasting import CONFIG_DIR, Outcome, fit_and_score
+from benchmarks.forecasting import Outcome, compose_run, fit_and_score
 from benchmarks.results import append_record
 from tsl_latentgnn.evaluation import graph_recovery
 from tsl_latentgnn.visualization import plot_forecast, plot_learned_and_true
@@ -106,15 +105,11 @@ def make_config(
     overrides: tuple[str, ...],
 ) -> DictConfig:
     """The benchmark's configuration of model ``name`` on GPVAR-AZ, with the demo's changes."""
-    texts = [f"model={name}", "dataset=gpvar", f"seed={seed}", *overrides]
+    texts = [f"model={name}", "dataset=gpvar", *overrides]
     texts += [change.format(epochs=epochs) for change in changes]
     if data_dir is not None:
         texts.append(f"data_dir={data_dir}")
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("default", overrides=texts)
-    with open_dict(cfg):
-        cfg.run = {"dir": str(run_dir / name), "name": name, "seed": seed}
-    return cfg
+    return compose_run(texts, run_dir / name, seed)
 
 
 def learned_graph(outcome: Outcome) -> Tensor:

@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import warnings
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -120,6 +122,21 @@ def _publish(path: str, record: dict[str, Any]) -> None:
     if not append_record(path, record):
         print(f"The result of this run is in {path} already.")
     print(describe(record))
+
+
+def compose_run(overrides: Sequence[str], folder: Path, seed: int) -> DictConfig:
+    """Return the configuration of a run that no command line starts.
+
+    Args:
+        overrides: Hydra overrides of ``config/default.yaml``.
+        folder: Folder of the run.
+        seed: Its random seed; to seed the generators is left to the caller.
+    """
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose("default", overrides=[*overrides, f"seed={seed}"])
+    with open_dict(cfg):
+        cfg.run = {"dir": str(folder), "name": f"{cfg.model.name}_{cfg.dataset.name}", "seed": seed}
+    return cfg
 
 
 def fit_and_score(cfg: DictConfig) -> Outcome:

@@ -19,15 +19,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from benchmarks.data import load_data
 from benchmarks.demo import noise_floor
 from benchmarks.environment import git_revision, hardware, versions
-from benchmarks.forecasting import CONFIG_DIR, Outcome, fit_and_score
+from benchmarks.forecasting import Outcome, compose_run, fit_and_score
 from benchmarks.results import append_record, read_records
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.evaluation import graph_recovery
@@ -185,14 +184,10 @@ def make_config(
     data_dir: str | None,
 ) -> DictConfig:
     """The benchmark's configuration of a run, in which the model is not given the dataset's graph."""
-    given = [f"dataset={dataset}", f"model={model}", f"seed={seed}", "dataset.hide_graph=true"]
+    given = [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true"]
     if data_dir is not None:
         given.append(f"data_dir={data_dir}")
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("default", overrides=[*given, *texts])
-    with open_dict(cfg):
-        cfg.run = {"dir": str(folder), "name": f"{model}_{dataset}", "seed": seed}
-    return cfg
+    return compose_run([*given, *texts], folder, seed)
 
 
 def true_graph(dataset: Any) -> Tensor:

@@ -58,10 +58,10 @@ def make_table(
     for (dataset, model, label, _), seeds in rows.items():
         group = list(seeds.values())
         line = [dataset, model, *([label] if labelled else []), str(len(group))]
-        line += [_mean_std([run[split][name] for run in group], name) for name in METRICS]
+        line += [mean_std([run[split][name] for run in group], name) for name in METRICS]
         for mark in marks:
             values = [run[split]["at"][mark][metric] for run in group if mark in run[split]["at"]]
-            line.append(_mean_std(values, metric))
+            line.append(mean_std(values, metric))
         line.append(_mean([run["parameters"] for run in group], ",.0f"))
         line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
@@ -74,7 +74,7 @@ def _mark_order(mark: str) -> tuple[bool, int, str]:
     return (not mark.isdigit(), int(digits) if digits else 0, mark)
 
 
-def _mean_std(values: Sequence[float | None], metric: str) -> str:
+def mean_std(values: Sequence[float | None], metric: str) -> str:
     """Return ``mean ± std`` of some errors; a run that came to no number makes the mean none."""
     if not values:
         return "\N{EN DASH}"

@@ -1,0 +1,190 @@
+"""What each part of the preset is worth: one change of it a row, on validation and test.
+
+``python -m benchmarks.ablation --data-dir data/la`` trains every row with the first seed, and with the others only
+those that come close to the preset on validation. Runs that are in the folder are not made again, and one that was
+ended goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import seed_everything
+
+from benchmarks.forecasting import compose_run, fit_and_score
+from benchmarks.results import append_record, read_records
+from benchmarks.table import mean_std
+
+FULL = "preset"
+
+#: What each row changes in the preset, as Hydra overrides.
+ROWS: dict[str, tuple[str, ...]] = {
+    FULL: (),
+    "with the spectral encoder": ("model.hparams.modes=[8,8]",),
+    "graph: none (every node alone)": ("model.hparams.k_neighbors=1",),
+    "graph: weights on the road network": (
+        "+model.hparams.candidates=connectivity",
+        "model.hparams.k_neighbors=null",
+    ),
+    "graph: dynamic only": (
+        "model.hparams.static=null",
+        "model.hparams.shared_static=false",
+        "model.hparams.dynamic=true",
+    ),
+    "graph: static and dynamic": ("model.hparams.dynamic=true",),
+    "graph: static of each layer": ("model.hparams.shared_static=false",),
+    "graph: static of rank 16": ("model.hparams.static=16",),
+    "graph: one latent layer": ("model.hparams.latent_layers=1",),
+    "graph: k = 4": ("model.hparams.k_neighbors=4",),
+    "graph: k = 16": ("model.hparams.k_neighbors=16",),
+    "graph: dense (k = N)": ("model.hparams.k_neighbors=null",),
+    "graph: no dense start": ("engine.hparams.dense_epochs=0",),
+    "messages at every step": ("model.hparams.graph_at=input",),
+    "messages at every step, dynamic, a graph per window": (
+        "model.hparams.graph_at=input",
+        "model.hparams.dynamic=true",
+        "+model.hparams.graph_per=window",
+    ),
+    "messages at every step, dynamic, a graph per step": (
+        "model.hparams.graph_at=input",
+        "model.hparams.dynamic=true",
+    ),
+    "decoder with attention": ("model.hparams.decoder=attention",),
+    "decoder with attention and teacher forcing": (
+        "model.hparams.decoder=attention",
+        "+engine.hparams.teacher_forcing_ratio=0.5",
+        "+engine.hparams.teacher_forcing_decay=linear",
+    ),
+    "with conv smoothing": ("model.hparams.conv_smoothing=true",),
+    "with Gaussian smoothing": ("model.hparams.gaussian_smoothing=true",),
+    "no node embeddings": ("model.hparams.node_emb_size=0",),
+    "no time of day of the future": ("dataset.future_u=false",),
+    "no time of day at all": ("dataset.time_of_day=false",),
+    "no mask of the window": ("dataset.input_mask=false",),
+    "no residual to the last reading": ("model.hparams.residual=false",),
+    "two recurrent layers": ("model.hparams.lstm_layers=2",),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for and is not in the file of results yet; print the table."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _make_parser().parse_args(given)
+    command = shlex.join(["python", "-m", "benchmarks.ablation", *given])
+    torch.set_num_threads(options.threads)
+    results = options.run_dir / "results.jsonl"
+    first, *others = options.seeds
+    rows = list(dict.fromkeys([FULL, *options.rows]))
+    for seed in options.seeds:
+        for row in rows:
+            records = _read(results, options.overrides)
+            if options.no_training or (row, seed) in records:
+                continue
+            if seed in others and not is_close(records, row, first, options.within):
+                continue
+            folder = options.run_dir / f"{list(ROWS).index(row):02d}_{seed}"
+            record = run(row, seed, options.overrides, folder, options.data_dir)
+            append_record(results, {**record, "command": command})
+    print(make_report(_read(results, options.overrides)))
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=0.01,
+        help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--data-dir", help="folder of METR-LA's files (default: tsl's storage)")
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=Path("logs", "ablation"),
+        help="folder for checkpoints and results.jsonl; runs that are there are not made again",
+    )
+    parser.add_argument(
+        "--no-training", action="store_true", help="only make the table of the runs that are there"
+    )
+    parser.add_argument(
+        "--overrides", nargs="*", default=["epochs=12"], help="Hydra overrides of every run"
+    )
+    return parser
+
+
+_Records = Mapping[tuple[str, int], Mapping[str, Any]]
+
+
+def _read(results: Path, overrides: Sequence[str]) -> _Records:
+    """Runs of earlier calls with the same overrides, by row and seed."""
+    records = read_records([results]) if results.exists() else iter(())
+    return {(r["label"], r["seed"]): r for r in records if r["overrides"] == list(overrides)}
+
+
+def is_close(records: _Records, row: str, seed: int, within: float) -> bool:
+    """Whether a row is at most the share ``within`` worse than the preset on validation, with one seed."""
+    preset, value = (records[name, seed]["val"]["mae"] for name in (FULL, row))
+    return value <= (1 + within) * preset
+
+
+def run(
+    row: str, seed: int, overrides: Sequence[str], folder: Path, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Train and score one row.
+
+    Args:
+        row: A key of :data:`ROWS`.
+        seed: Random seed of the training.
+        overrides: Hydra overrides of every row.
+        folder: Folder for the checkpoints; a run that was ended there goes on.
+        data_dir: Folder of METR-LA's files. (default: tsl's storage)
+
+    Returns:
+        dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides; its label is the row.
+    """
+    texts = ["model=latentgnn", "dataset=la", "ckpt_path=last", *overrides, *ROWS[row]]
+    if data_dir is not None:
+        texts.append(f"data_dir={data_dir}")
+    cfg = compose_run(texts, folder, seed)
+    cfg.label = row
+    seed_everything(seed, verbose=False)
+    return {**fit_and_score(cfg).record, "overrides": list(overrides)}
+
+
+def make_report(records: _Records) -> str:
+    """Return the Markdown table of the rows that were run; the change is that of the seeds which the row has."""
+    header = ["Row", "Seeds", "Validation MAE", "Change", "Test MAE", "Change", "RMSE"]
+    header += ["15 min", "30 min", "60 min", "s/epoch"]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    for row in ROWS:
+        seeds = sorted(seed for name, seed in records if name == row)
+        if not seeds:
+            continue
+        runs = [records[row, seed] for seed in seeds]
+        line = [row, str(len(seeds))]
+        for split in ("val", "test"):
+            values = [run[split]["mae"] for run in runs]
+            line.append(mean_std(values, "mae"))
+            preset = [records[FULL, seed][split]["mae"] for seed in seeds]
+            change = statistics.fmean(values) / statistics.fmean(preset) - 1
+            line.append("\N{EN DASH}" if row == FULL else f"{100 * change:+.1f} %")
+        line.append(mean_std([run["test"]["rmse"] for run in runs], "rmse"))
+        for mark in ("15", "30", "60"):
+            line.append(mean_std([run["test"]["at"][mark]["mae"] for run in runs], "mae"))
+        line.append(f"{statistics.fmean(run['seconds_per_epoch'] for run in runs):.1f}")
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
