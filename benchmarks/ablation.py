@@ -174,13 +174,13 @@ def make_report(records: _Records) -> str:
         line = [row, str(len(seeds))]
         for split in ("val", "test"):
             values = [run[split]["mae"] for run in runs]
-            line.append(mean_std(values, "mae"))
+            line.append(mean_std(values))
             preset = [records[FULL, seed][split]["mae"] for seed in seeds]
             change = statistics.fmean(values) / statistics.fmean(preset) - 1
             line.append("\N{EN DASH}" if row == FULL else f"{100 * change:+.1f} %")
-        line.append(mean_std([run["test"]["rmse"] for run in runs], "rmse"))
+        line.append(mean_std([run["test"]["rmse"] for run in runs]))
         for mark in ("15", "30", "60"):
-            line.append(mean_std([run["test"]["at"][mark]["mae"] for run in runs], "mae"))
+            line.append(mean_std([run["test"]["at"][mark]["mae"] for run in runs]))
         line.append(f"{statistics.fmean(run['seconds_per_epoch'] for run in runs):.1f}")
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

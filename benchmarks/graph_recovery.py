@@ -28,6 +28,7 @@ from benchmarks.demo import noise_floor
 from benchmarks.environment import git_revision, hardware, versions
 from benchmarks.forecasting import Outcome, compose_run, fit_and_score
 from benchmarks.results import append_record, read_records
+from benchmarks.table import mean_std
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.evaluation import graph_recovery
 from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
@@ -367,10 +368,10 @@ def _main_table(groups: _Groups) -> list[str]:
         line = [dataset, TITLES[model], ", ".join(map(str, sorted(seeds))) if trained else _NONE]
         line.append(_range([run["epochs"] for run in runs]) if trained else _NONE)
         line.append(f"{last[0]['threshold']:.4f}")
-        line += [_mean_std([graph[name] for graph in last], 3) for name in SCORES]
+        line += [mean_std([graph[name] for graph in last], 3) for name in SCORES]
         if trained:
-            line.append(_mean_std([run["test"]["mae"] for run in runs], 4))
-            line.append(_mean_std([run["test"]["mae"] / run["floor"]["mae"] for run in runs], 4))
+            line.append(mean_std([run["test"]["mae"] for run in runs], 4))
+            line.append(mean_std([run["test"]["mae"] / run["floor"]["mae"] for run in runs], 4))
         else:
             line += [_NONE, _NONE]
         lines.append(line)
@@ -397,13 +398,6 @@ def _layer_table(groups: _Groups) -> list[str]:
 def _order(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
     dataset, model = item[0]
     return DATASETS.index(dataset), list(TITLES).index(model)
-
-
-def _mean_std(values: Sequence[float], digits: int) -> str:
-    text = f"{statistics.fmean(values):.{digits}f}"
-    if len(values) > 1:
-        text += f" ± {statistics.stdev(values):.{digits}f}"
-    return text
 
 
 def _range(values: Sequence[int]) -> str:

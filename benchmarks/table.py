@@ -58,10 +58,10 @@ def make_table(
     for (dataset, model, label, _), seeds in rows.items():
         group = list(seeds.values())
         line = [dataset, model, *([label] if labelled else []), str(len(group))]
-        line += [mean_std([run[split][name] for run in group], name) for name in METRICS]
+        line += [_errors([run[split][name] for run in group], name) for name in METRICS]
         for mark in marks:
             values = [run[split]["at"][mark][metric] for run in group if mark in run[split]["at"]]
-            line.append(mean_std(values, metric))
+            line.append(_errors(values, metric))
         line.append(_mean([run["parameters"] for run in group], ",.0f"))
         line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
@@ -74,18 +74,24 @@ def _mark_order(mark: str) -> tuple[bool, int, str]:
     return (not mark.isdigit(), int(digits) if digits else 0, mark)
 
 
-def mean_std(values: Sequence[float | None], metric: str) -> str:
-    """Return ``mean ± std`` of some errors; a run that came to no number makes the mean none."""
+def mean_std(values: Sequence[float | None], digits: int = 4) -> str:
+    """Return ``mean ± std`` of some numbers; a run that came to no number makes the mean none."""
     if not values:
         return "\N{EN DASH}"
-    unit, digits = (100, 2) if metric == "mape" else (1, 4)
-    numbers = [math.nan if value is None else unit * value for value in values]
+    numbers = [math.nan if value is None else value for value in values]
     text = f"{statistics.fmean(numbers):.{digits}f}"
     if len(numbers) > 1:
         # stdev is exact and refuses NaN
         std = math.nan if any(map(math.isnan, numbers)) else statistics.stdev(numbers)
         text += f" ± {std:.{digits}f}"
     return text
+
+
+def _errors(values: Sequence[float | None], metric: str) -> str:
+    """Return ``mean ± std`` of errors; percentage errors in percent."""
+    if metric == "mape":
+        return mean_std([None if value is None else 100 * value for value in values], 2)
+    return mean_std(values)
 
 
 def _mean(values: Sequence[float | None], form: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +40,7 @@ class LatentGNNPredictor(Predictor):
       are learned, and from then on to the best :math:`k` of them. Evaluation always keeps to the best :math:`k`.
     - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
+    - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
       ``[b horizon n f q]`` in the original range.
 
@@ -108,6 +109,10 @@ class LatentGNNPredictor(Predictor):
         """Whether the model has a Gaussian head."""
         return getattr(self.model, "head", None) == "gaussian"
 
+    def _require_gaussian(self) -> None:
+        if not self.is_gaussian:
+            raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
+
     def predict_batch(
         self,
         batch: Data,
@@ -136,8 +141,7 @@ class LatentGNNPredictor(Predictor):
         Raises:
             ValueError: If the model has no Gaussian head.
         """
-        if not self.is_gaussian:
-            raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
+        self._require_gaussian()
         inputs, _, _, transform = self._unpack_batch(batch)
         inputs = self._filter_forward_kwargs({**inputs, **self._teacher_forcing(batch)})
         normal = self.model.forecast(**inputs).distribution
@@ -148,6 +152,62 @@ class LatentGNNPredictor(Predictor):
         zero = torch.zeros_like(normal.scale, dtype=torch.double)
         factor = scaler.inverse_transform(zero + 1.0) - scaler.inverse_transform(zero)
         return Normal(scaler.inverse_transform(normal.loc), normal.scale * factor.to(normal.scale))
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Data], level: float = 0.9) -> Tensor:
+        r"""Stretch the scales so that central intervals hold the share ``level`` of held-out readings.
+
+        The factor of a step and channel is, with :math:`n` readings that are there,
+
+        .. math::
+            c = \frac{q}{\Phi^{-1}\big(\frac{1 + \mathrm{level}}{2}\big)}, \qquad
+            q = \text{the } \lceil (n + 1)\, \mathrm{level} \rceil \text{-th smallest } \frac{|y - \mu|}{\sigma},
+
+        the locally weighted split conformal interval of `"Distribution-Free Predictive Inference for Regression"
+        <https://arxiv.org/abs/1604.04173>`_ (Lei et al., JASA 2018, section 5.2). It is kept in the model, and so in
+        its checkpoints, and replaces the factor of an earlier call. Means do not change.
+
+        Args:
+            batches (iterable): Batches that the model was not trained on, such as a validation dataloader.
+            level (float): Share of the readings that the intervals are to hold, in :math:`(0, 1)`. (default: ``0.9``)
+
+        Returns:
+            torch.Tensor: The factors ``[horizon, f]``.
+
+        Raises:
+            ValueError: If the model has no Gaussian head, ``level`` is not in :math:`(0, 1)`, or a step of the horizon
+                has too few readings for it.
+        """
+        self._require_gaussian()
+        if not 0.0 < check_float("level", level) < 1.0:
+            raise ValueError(f"'level' must be in (0, 1) (got {level!r}).")
+        training = self.training
+        self.eval()
+        errors = [self._scaled_errors(batch.to(self.device)) for batch in batches]
+        self.train(training)
+        if not errors:
+            raise ValueError("'batches' must hold at least one batch (got none).")
+        error, _ = torch.cat(errors, dim=-1).sort(dim=-1)  # NaN comes last
+        count = error.isfinite().sum(-1, keepdim=True)
+        rank = ((count + 1) * level).ceil().long()
+        if bool((rank > count).any()):
+            raise ValueError(
+                f"'batches' must hold at least {math.ceil(level / (1 - level))} readings of every step "
+                f"and channel for level {level} (got {int(count.min())})."
+            )
+        bound = Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2))
+        factor = self.model.network.scale_factor
+        factor.mul_(error.gather(-1, rank - 1).squeeze(-1) / bound)
+        return factor.clone()
+
+    def _scaled_errors(self, batch: Data) -> Tensor:
+        """Absolute errors in units of the forecast scale, ``[horizon, f, b * n]``; NaN where there is no reading."""
+        _, _, mask, _ = self._unpack_batch(batch)
+        normal = self.predict_distribution(batch)
+        error = (batch.y - normal.loc).abs() / normal.scale
+        if mask is not None:
+            error = error.masked_fill(~mask.bool(), math.nan)
+        return error.permute(1, 3, 0, 2).flatten(2)
 
     def latent_graph(self, batch: Data) -> LatentGraph:
         """Graphs of the last latent layer for a batch, see the model's ``latent_graph``."""

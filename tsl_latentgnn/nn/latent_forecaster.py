@@ -117,6 +117,8 @@ class LatentForecaster(Module):
         ValueError: If an argument is out of range.
     """
 
+    scale_factor: Tensor
+
     def __init__(
         self,
         input_size: int,
@@ -208,7 +210,11 @@ class LatentForecaster(Module):
             self.decoder = HorizonReadout(
                 hidden_size, output_size, horizon, hidden_size, known_size, dropout
             )
-        self.scale_out = Linear(hidden_size, output_size) if head == "gaussian" else None
+        self.scale_out = None
+        if head == "gaussian":
+            self.scale_out = Linear(hidden_size, output_size)
+            # What a calibration found after the training; ones until then.
+            self.register_buffer("scale_factor", torch.ones(horizon, output_size))
         self.smoothers = torch.nn.Sequential()
         if check_bool("conv_smoothing", conv_smoothing):
             self.smoothers.append(ConvSmoother())
@@ -223,6 +229,8 @@ class LatentForecaster(Module):
         for module in (*self.children(), *self.smoothers):
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
+        if self.scale_out is not None:
+            self.scale_factor.fill_(1.0)
 
     def forward(
         self,
@@ -286,6 +294,7 @@ class LatentForecaster(Module):
         if self.scale_out is not None:
             scale = F.softplus(self.scale_out(z)) + MIN_SCALE
             scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
+            scale = scale * self.scale_factor.unsqueeze(1)
         return Forecast(self._smooth(y), scale, graph)
 
     def _pass_messages(self, h: Tensor, present: Tensor | None) -> tuple[Tensor, LatentGraph]:

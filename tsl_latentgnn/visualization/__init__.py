@@ -9,11 +9,13 @@ from tsl_latentgnn.visualization.attention import plot_attention, plot_learned_a
 from tsl_latentgnn.visualization.forecast import plot_forecast
 from tsl_latentgnn.visualization.graph import plot_graph
 from tsl_latentgnn.visualization.movie import save_attention_movie
+from tsl_latentgnn.visualization.reliability import plot_reliability
 
 __all__ = [
     "plot_attention",
     "plot_forecast",
     "plot_graph",
     "plot_learned_and_true",
+    "plot_reliability",
     "save_attention_movie",
 ]

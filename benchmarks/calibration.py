@@ -1,0 +1,188 @@
+"""Are the intervals of a Gaussian head as wide as they should be?
+
+``python -m benchmarks.calibration --data-dir data/la`` trains the preset with ``head="gaussian"``, fits the width of
+its intervals on the validation part, and scores them on the test part, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import seed_everything
+from torch.distributions import Normal
+
+from benchmarks.forecasting import Outcome, compose_run, fit_and_score
+from benchmarks.results import append_record, mark_title, read_records
+from benchmarks.table import mean_std
+from tsl_latentgnn.evaluation import crps_gaussian, interval_coverage, metrics
+from tsl_latentgnn.visualization import plot_reliability
+
+#: Share of the readings that the intervals of the table are to hold.
+LEVEL = 0.9
+#: Shares of the reliability curve.
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, LEVEL, 0.95, 0.99)
+STAGES = ("trained", "calibrated")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the seeds that are not in the file of results yet; print the table and draw the curves."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _make_parser().parse_args(given)
+    command = shlex.join(["python", "-m", "benchmarks.calibration", *given])
+    torch.set_num_threads(options.threads)
+    results = options.run_dir / "results.jsonl"
+    done = {record["seed"] for record in _read(results, options)}
+    for seed in options.seeds:
+        if seed in done:
+            continue
+        folder = options.run_dir / f"{options.dataset}_{seed}"
+        record = run(options.dataset, seed, options.overrides, folder, options.data_dir)
+        append_record(results, {**record, "command": command})
+    records = _read(results, options)
+    print(make_table(records))
+    if options.figure is not None:
+        draw(records, options.figure)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
+    parser.add_argument("--dataset", default="la", help="dataset (default: la)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--data-dir", help="folder of the dataset (default: tsl's storage)")
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=Path("logs", "calibration"),
+        help="folder for checkpoints and results.jsonl; seeds that are there are not run again",
+    )
+    parser.add_argument("--figure", type=Path, help="reliability curve to write")
+    parser.add_argument(
+        "--overrides", nargs="*", default=["epochs=12"], help="Hydra overrides of every run"
+    )
+    return parser
+
+
+def _read(results: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Runs of earlier calls with the same dataset and overrides."""
+    records = read_records([results]) if results.exists() else iter(())
+    asked = (options.dataset, options.overrides)
+    return [r for r in records if (r["dataset"], r["overrides"]) == asked]
+
+
+def run(
+    dataset: str, seed: int, overrides: Sequence[str], folder: Path, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Train with a Gaussian head, calibrate on the validation part, score both on the test part.
+
+    Args:
+        dataset: Name of the dataset.
+        seed: Random seed of the training.
+        overrides: Hydra overrides.
+        folder: Folder for the checkpoints; a run that was ended there goes on.
+        data_dir: Folder of the dataset. (default: tsl's storage)
+
+    Returns:
+        dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides, the factors of the
+        calibration, and under each of :data:`STAGES` the scores of :func:`score`.
+    """
+    texts = ["model=latentgnn", f"dataset={dataset}", "+model.hparams.head=gaussian"]
+    texts += ["ckpt_path=last", *overrides]
+    if data_dir is not None:
+        texts.append(f"data_dir={data_dir}")
+    seed_everything(seed, verbose=False)
+    outcome = fit_and_score(compose_run(texts, folder, seed))
+    trained = score(outcome)
+    factors = outcome.predictor.calibrate(outcome.data.datamodule.val_dataloader(), LEVEL)
+    return {
+        **outcome.record,
+        "overrides": list(overrides),
+        "factors": factors.tolist(),
+        "trained": trained,
+        "calibrated": score(outcome),
+    }
+
+
+def score(outcome: Outcome) -> dict[str, Any]:
+    """Scores of the test part by step of the horizon, ``"overall"`` included.
+
+    Returns:
+        dict: ``{step: {"mae", "crps", "coverage"}}``, the coverage at each of :data:`LEVELS`.
+    """
+    y, mean, scale, mask = _forecasts(outcome.predictor, outcome.data.datamodule.test_dataloader())
+    marks = {mark_title(mark): [step] for mark, step in outcome.data.marks().items()}
+    steps = {"overall": list(range(y.shape[1])), **marks}
+    found = {}
+    for name, step in steps.items():
+        there = mask[:, step]
+        true, loc, width = (value[:, step][there] for value in (y, mean, scale))
+        quantiles = Normal(0.0, 1.0).icdf((1 + torch.tensor(LEVELS, dtype=torch.double)) / 2)
+        found[name] = {
+            "mae": metrics(true, loc)["MAE"],
+            "crps": crps_gaussian(true, loc, width),
+            "coverage": [
+                interval_coverage(true, loc - z * width, loc + z * width) for z in quantiles.numpy()
+            ],
+        }
+    return found
+
+
+def _forecasts(predictor: Any, batches: Iterable[Any]) -> tuple[np.ndarray, ...]:
+    """Readings, means, scales and mask ``[windows, horizon, n, f]`` of all batches."""
+    parts = []
+    with torch.no_grad():
+        for batch in batches:
+            normal = predictor.predict_distribution(batch)
+            mask = batch.get("mask")
+            there = torch.ones_like(batch.y, dtype=torch.bool) if mask is None else mask.bool()
+            parts.append((batch.y, normal.loc, normal.scale, there))
+    return tuple(torch.cat(part).numpy() for part in zip(*parts, strict=True))
+
+
+def make_table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the Markdown table of the scores, means over the seeds."""
+    header = [
+        "",
+        "Step",
+        "Seeds",
+        "MAE of the mean",
+        "CRPS",
+        f"In the {100 * LEVEL:.0f} % interval",
+    ]
+    lines = [header, ["---"] * 2 + ["---:"] * 4]
+    place = LEVELS.index(LEVEL)
+    for stage in STAGES:
+        for step in records[0][stage] if records else ():
+            runs = [record[stage][step] for record in records]
+            line = [stage, step, str(len(runs))]
+            line += [mean_std([run[name] for run in runs]) for name in ("mae", "crps")]
+            line.append(mean_std([100 * run["coverage"][place] for run in runs], 2) + " %")
+            lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the reliability curves, means over the seeds, before and after the calibration."""
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 5), layout="constrained")
+    for stage, panel in zip(STAGES, panels, strict=True):
+        curves = {
+            step: np.mean([record[stage][step]["coverage"] for record in records], axis=0)
+            for step in records[0][stage]
+            if step != "overall"
+        }
+        plot_reliability(np.array(LEVELS), curves, title=stage.capitalize(), ax=panel)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
