@@ -461,3 +461,77 @@ def test_a_direct_decoder_cannot_be_forced():
 def test_a_point_forecast_has_no_distribution():
     with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
         make().predict_distribution(make_batch(make_data()))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8])
+def test_calibration_is_that_of_the_ordered_errors(level):
+    data, predictor = make_data(channels=2), None
+    predictor = make(
+        model={"input_size": 2, "output_size": 2, "head": "gaussian"}, loss_fn=None
+    ).eval()
+    batches = [make_batch(data), data.torch_dataset[torch.arange(20, 33)]]
+    with torch.no_grad():
+        before = [predictor.predict_distribution(batch) for batch in batches]
+    factors = predictor.calibrate(batches, level)
+    assert factors.shape == (HORIZON, 2)
+    for step in range(HORIZON):
+        for channel in range(2):
+            errors = []
+            for batch, normal in zip(batches, before, strict=True):
+                for b in range(len(batch.y)):
+                    for n in range(NODES):
+                        at = (b, step, n, channel)
+                        if batch.mask[at]:
+                            gap = abs(float(batch.y[at]) - float(normal.loc[at]))
+                            errors.append(gap / float(normal.scale[at]))
+            rank = math.ceil((len(errors) + 1) * level)
+            expected = sorted(errors)[rank - 1] / stats.norm.ppf((1 + level) / 2)
+            assert float(factors[step, channel]) == pytest.approx(expected, rel=1e-5)
+    with torch.no_grad():
+        after = predictor.predict_distribution(batches[0])
+    torch.testing.assert_close(after.loc, before[0].loc)
+    expected = before[0].scale * factors[:, None]
+    torch.testing.assert_close(after.scale, expected, rtol=1e-5, atol=0)
+    # A further call does not start from what the one before found.
+    torch.testing.assert_close(predictor.calibrate(batches, level), factors)
+
+
+def test_calibration_leaves_the_mode_and_is_kept_in_the_state(tmp_path):
+    predictor = make_gaussian().train()
+    factors = predictor.calibrate([make_batch(make_data())], 0.5)
+    assert predictor.training
+    other = make_gaussian(seed=1)
+    other.load_state_dict(predictor.state_dict())
+    torch.testing.assert_close(other.model.network.scale_factor, factors)
+    other.model.network.reset_parameters()
+    assert torch.equal(other.model.network.scale_factor, torch.ones(HORIZON, 1))
+
+
+def test_calibration_does_not_read_what_is_missing():
+    data = make_data()
+    batch, spoiled = make_batch(data), make_batch(data)
+    spoiled.y[~spoiled.mask.bool()] = math.nan
+    predictor = make_gaussian()
+    torch.testing.assert_close(
+        predictor.calibrate([batch], 0.5), predictor.calibrate([spoiled], 0.5)
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "batches", "message"),
+    [
+        (1.0, None, r"'level' must be in \(0, 1\)"),
+        (0.0, None, r"'level' must be in \(0, 1\)"),
+        (0.5, [], "'batches' must hold at least one batch"),
+        (0.99, None, "'batches' must hold at least 99 readings of every step"),
+    ],
+)
+def test_calibration_refuses(level, batches, message):
+    given = [make_batch(make_data())] if batches is None else batches
+    with pytest.raises(ValueError, match=message):
+        make_gaussian().calibrate(given, level)
+
+
+def test_calibration_needs_a_gaussian_head():
+    with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
+        make().calibrate([make_batch(make_data())])
