@@ -89,6 +89,11 @@ def test_a_graph_without_edges_shows_its_nodes():
     assert len(ax.figure.axes) == 1
 
 
+def test_name_of_the_weights():
+    ax = plot_graph(GRAPH, PLACES, weight_label="edge weight")
+    assert ax.figure.axes[1].get_ylabel() == "edge weight"
+
+
 def test_nodes_axes_and_color_bar():
     ax = plot_graph(GRAPH, PLACES, node_size=50.0)
     np.testing.assert_array_equal(nodes(ax).get_offsets(), PLACES)

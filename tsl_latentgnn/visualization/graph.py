@@ -40,6 +40,7 @@ def plot_graph(
     labels: Sequence[str] | None = None,
     node_size: float = 14.0,
     cmap: Any = "YlOrRd",
+    weight_label: str = "attention weight",
 ) -> Axes:
     r"""Draw a graph over the coordinates of its nodes, each edge from source to target.
 
@@ -67,6 +68,7 @@ def plot_graph(
         labels: Name of each node, written beside it; by default there are none.
         node_size: Area of a node in square points.
         cmap: Colour map of the edge weights, by name or as a matplotlib ``Colormap``.
+        weight_label: What the weights are, beside the colour bar.
 
     Returns:
         The axes.
@@ -102,7 +104,7 @@ def plot_graph(
         ax = new_figure(7.4, 1.2 + 5.8 * tall).add_subplot()
     check_axes("ax", ax)
     where = dict(enumerate(position))
-    _draw_edges(ax, where, target, source, weight, arrows, node_size, cmap)
+    _draw_edges(ax, where, target, source, weight, arrows, node_size, cmap, weight_label)
     ax.scatter(
         position[:, 0],
         position[:, 1],
@@ -172,6 +174,7 @@ def _draw_edges(
     arrows: bool,
     node_size: float,
     cmap: Any,
+    weight_label: str,
 ) -> None:
     with viz_imports():
         import networkx
@@ -209,7 +212,7 @@ def _draw_edges(
     # networkx takes the ticks away.
     ax.tick_params(bottom=True, left=True, labelbottom=True, labelleft=True)
     ax.figure.colorbar(
-        ScalarMappable(norm, visible), ax=ax, label="attention weight", fraction=0.046, pad=0.02
+        ScalarMappable(norm, visible), ax=ax, label=weight_label, fraction=0.046, pad=0.02
     )
 
 
