@@ -28,7 +28,8 @@ from tsl_latentgnn.visualization import plot_reliability
 LEVEL = 0.9
 #: Shares of the reliability curve.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, LEVEL, 0.95, 0.99)
-STAGES = ("trained", "calibrated")
+#: The intervals before and after, with their names in the table and the figure.
+STAGES = {"trained": "as trained", "calibrated": "width fitted on validation"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -158,10 +159,10 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
     ]
     lines = [header, ["---"] * 2 + ["---:"] * 4]
     place = LEVELS.index(LEVEL)
-    for stage in STAGES:
+    for stage, title in STAGES.items():
         for step in records[0][stage] if records else ():
             runs = [record[stage][step] for record in records]
-            line = [stage, step, str(len(runs))]
+            line = [title, step, str(len(runs))]
             line += [mean_std([run[name] for run in runs]) for name in ("mae", "crps")]
             line.append(mean_std([100 * run["coverage"][place] for run in runs], 2) + " %")
             lines.append(line)
@@ -173,13 +174,13 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 5), layout="constrained")
-    for stage, panel in zip(STAGES, panels, strict=True):
+    for (stage, name), panel in zip(STAGES.items(), panels, strict=True):
         curves = {
             step: np.mean([record[stage][step]["coverage"] for record in records], axis=0)
             for step in records[0][stage]
             if step != "overall"
         }
-        plot_reliability(np.array(LEVELS), curves, title=stage.capitalize(), ax=panel)
+        plot_reliability(np.array(LEVELS), curves, title=name.capitalize(), ax=panel)
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

@@ -55,7 +55,9 @@ def test_runs_once_and_reports(la_dir, tmp_path, monkeypatch, capsys):
     one, two = (record["calibrated"]["60 min"]["coverage"][8] for record in records)
     mean, half = 50 * (one + two), 100 * abs(one - two) / math.sqrt(2)
     (line,) = (
-        line for line in capsys.readouterr().out.splitlines() if "| calibrated | 60 min |" in line
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if "| width fitted on validation | 60 min |" in line
     )
     assert line.endswith(f"| {mean:.2f} ± {half:.2f} % |")
     # The factors make the validation part hold its share, so the two stages differ.
