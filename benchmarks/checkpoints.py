@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +19,8 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
-from torch import Tensor
 
-from benchmarks.models import get_model_class
+from tsl_latentgnn.engines.checkpoint import model_differences, read_checkpoint, unequal
 
 _PARTS = {
     "state_dict": dict,
@@ -138,40 +136,11 @@ class RunCheckpointIO(TorchCheckpointIO):
         self, path: str | os.PathLike[str], map_location: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_checkpoint(
+            path, "ckpt_path", ", or train from the start with ckpt_path=null"
+        )
         self._check(checkpoint, os.fspath(path))
         return checkpoint
-
-
-def read_checkpoint(path: str | os.PathLike[str], key: str = "ckpt_path") -> Any:
-    """Return what a checkpoint holds, on the CPU, without running any code that it may carry.
-
-    Args:
-        path: The file.
-        key: What the file is called in an error. (default: ``"ckpt_path"``)
-
-    Raises:
-        ValueError: If the file is not a whole checkpoint, or holds more than data.
-    """
-    path = os.fspath(path)
-    get_model_class("latentgnn")  # its class is known to be harmless once it is imported
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"'{key}' must be a checkpoint that holds nothing but data (got {path!r}, which names "
-            "functions or classes that are not known to be harmless, or is no checkpoint; none of "
-            "it was run). Take a checkpoint of this benchmark; a model class of your own is let "
-            "through by torch.serialization.add_safe_globals."
-        ) from error
-    except Exception as error:  # damaged bytes may fail anywhere
-        raise ValueError(
-            f"'{key}' must be a whole checkpoint (got {path!r}, which is cut short, damaged or no "
-            "checkpoint). Take another one, such as the best one in the folder of its run, or "
-            "train from the start with ckpt_path=null."
-        ) from error
 
 
 def check_fits(
@@ -217,52 +186,13 @@ def _differences(
     state = checkpoint["callbacks"].get("RunState")
     if isinstance(state, dict):
         there = state.get("about")
-        found = _unequal(there if isinstance(there, dict) else {}, about)
+        found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
             return found
     given, hparams = checkpoint["hyper_parameters"], predictor.hparams
-    classes = ("model_class", "optim_class", "scheduler_class")
-    found = _unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
-    if found:
-        return found
-    kwargs = given.get("model_kwargs")
-    found = _unequal(kwargs if isinstance(kwargs, dict) else {}, hparams.get("model_kwargs") or {})
-    if found:
-        return found
-
-    def shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: tuple(value.shape) if isinstance(value, Tensor) else value
-            for name, value in weights.items()
-        }
-
-    found = _unequal(shapes(checkpoint["state_dict"]), shapes(predictor.state_dict()))
-    return found[:3] + ([f"{len(found) - 3} more"] if len(found) > 3 else [])
-
-
-_ABSENT = object()
-
-
-def _unequal(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} is {_word(there.get(name, _ABSENT))}, not {_word(here.get(name, _ABSENT))}"
-        for name in {**here, **there}
-        if not _is_same(there.get(name, _ABSENT), here.get(name, _ABSENT))
-    ]
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    return bool(one == other)
-
-
-def _word(value: Any) -> str:
-    if value is _ABSENT:
-        return "absent"
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return value.__name__ if isinstance(value, type) else repr(value)
+    classes = ("optim_class", "scheduler_class")
+    found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
+    return found or model_differences(checkpoint, predictor)
 
 
 @contextmanager

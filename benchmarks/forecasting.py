@@ -34,7 +34,6 @@ from benchmarks.checkpoints import (
     RunCheckpointIO,
     check_fits,
     hold,
-    read_checkpoint,
 )
 from benchmarks.environment import (
     command_line,
@@ -48,6 +47,7 @@ from benchmarks.models import BASELINES, check_name, get_engine_class, get_model
 from benchmarks.results import append_record, collect_errors, describe, metric_key
 from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
+from tsl_latentgnn.engines.checkpoint import read_checkpoint
 
 mend_tsl()
 

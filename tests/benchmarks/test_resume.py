@@ -22,10 +22,11 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks import checkpoints, forecasting, training
-from benchmarks.checkpoints import BestCheckpoint, hold, read_checkpoint
+from benchmarks.checkpoints import BestCheckpoint, hold
 from benchmarks.forecasting import find_last, run
 from benchmarks.results import append_record, read_records
 from benchmarks.training import RunState, Stopping
+from tsl_latentgnn.engines.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.tsl
 
@@ -232,7 +233,7 @@ def best_state(checkpoint):
 
 def comparable(path):
     """What a checkpoint holds, without what tells runs apart: paths, times and the name of the run."""
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, "ckpt_path")
     callbacks = checkpoint["callbacks"]
     del callbacks["EpochTimer"], callbacks["RunState"]["run_id"]
     best = best_state(checkpoint)
@@ -264,7 +265,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
             event=event,
             code=143 if event[0] == "term" else -signal.SIGKILL,
         )
-        last = read_checkpoint(*folder.rglob("last.ckpt"))
+        last = read_checkpoint(*folder.rglob("last.ckpt"), "ckpt_path")
         assert os.path.isfile(best_state(last)["best_model_path"])
         if event[0] == "write":  # the torn one is not the one to go on from
             assert len(list(folder.rglob("*.ckpt.tmp"))) == 1
@@ -282,7 +283,9 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
         assert one.name == other.name
         assert_same(comparable(one), comparable(other))
     timers = [
-        read_checkpoint(find_checkpoints(path)[0])["callbacks"]["EpochTimer"]["seconds"]
+        read_checkpoint(find_checkpoints(path)[0], "ckpt_path")["callbacks"]["EpochTimer"][
+            "seconds"
+        ]
         for path in (tmp_path / "whole", folder)
     ]
     assert [len(seconds) for seconds in timers] == [whole["epochs"]] * 2
@@ -477,7 +480,7 @@ def test_a_checkpoint_that_is_cut_short_is_refused(ar, trained, tmp_path):
     for length in lengths:
         path.write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"'ckpt_path' must be a .*checkpoint .*torn.ckpt"):
-            read_checkpoint(path)
+            read_checkpoint(path, "ckpt_path")
     path.write_bytes(whole[: len(whole) // 2])
     message = "'ckpt_path' must be a whole checkpoint .*torn.ckpt.* train from the start with ckpt_path=null"
     with pytest.raises(ValueError, match=message):
@@ -595,7 +598,7 @@ def test_a_model_with_a_graph_among_its_arguments_goes_on(make_cfg, gpvar_dir, t
     assert run(cfg(epochs=2, ckpt_path="last"))["epochs"] == 2
     (tmp_path / "run").rename(tmp_path / "before")
     path = tmp_path / "before" / "last.ckpt"
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_checkpoint(path, "ckpt_path")
     edges = checkpoint["hyper_parameters"]["model_kwargs"]["candidates"]
     checkpoint["hyper_parameters"]["model_kwargs"]["candidates"] = edges[:, 1:]
     torch.save(checkpoint, path)

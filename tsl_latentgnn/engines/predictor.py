@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from io import BytesIO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch.distributions import Normal
 from .._checks import check_choice, check_float, check_int
 from .._compat import mend_tsl
 from ..nn import LatentCorrelationGCN, LatentGraph
+from .checkpoint import model_differences, read_checkpoint
 
 mend_tsl()
 
@@ -41,6 +44,7 @@ class LatentGNNPredictor(Predictor):
     - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
+    - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
       ``[b horizon n f q]`` in the original range.
 
@@ -88,6 +92,54 @@ class LatentGNNPredictor(Predictor):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
             self._check_teacher_forcing()
+
+    def load_model(self, filename: str | os.PathLike[str]) -> None:
+        """Load the weights of a checkpoint into the model; nothing that the file may carry is run.
+
+        Args:
+            filename (str): The checkpoint, of this model class with the same arguments.
+
+        Raises:
+            ValueError: If the file is not a whole checkpoint, holds more than data, or is that of another model; the
+                message says what differs.
+            OSError: If there is no such file, or it may not be read.
+        """
+        checkpoint = read_checkpoint(filename, "filename")
+        parts = ("hyper_parameters", "state_dict")
+        missing = [
+            part
+            for part in parts
+            if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(part), dict)
+        ]
+        if missing:
+            raise ValueError(
+                f"'filename' must be a checkpoint of a Predictor (got {os.fspath(filename)!r}, which lacks "
+                f"{', '.join(missing)}). Take one that Lightning wrote while it was trained."
+            )
+        differences = model_differences(checkpoint, self)
+        if differences:
+            raise ValueError(
+                f"'filename' must be a checkpoint of this model (got {os.fspath(filename)!r}, in which "
+                f"{'; '.join(differences)}). Make the predictor with the arguments of its training."
+            )
+        self.load_state_dict(checkpoint["state_dict"])
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: str | os.PathLike[str] | IO[bytes], *args: Any, **kwargs: Any
+    ) -> Any:
+        """As Lightning's, with torch's ``weights_only`` safety, which Lightning turns off.
+
+        Raises:
+            ValueError: If the file is not a whole checkpoint, or holds more than data.
+            OSError: If there is no such file, or it may not be read.
+        """
+        checkpoint = read_checkpoint(checkpoint_path, "checkpoint_path")
+        # What Lightning reads is what was let through, written anew.
+        memory = BytesIO()
+        torch.save(checkpoint, memory)
+        memory.seek(0)
+        return super().load_from_checkpoint(memory, *args, **kwargs)
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch: dense, or along the best sources."""

@@ -1,0 +1,100 @@
+"""Read checkpoints without running what they may carry, and say where one does not fit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping
+from typing import IO, Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+_ABSENT = object()
+
+
+def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice: str = "") -> Any:
+    """Return what a checkpoint holds, on the CPU, without running any code that it may carry.
+
+    Args:
+        path: The file, or one that is open.
+        name: What the file is called in an error.
+        advice: What else than another file may help, for the error. (default: none)
+
+    Raises:
+        ValueError: If the file is not a whole checkpoint, or holds more than data.
+        OSError: If there is no such file, or it may not be read.
+    """
+    from ..models import LatentGNNModel  # noqa: F401  # known to be harmless once it is imported
+
+    file = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"'{name}' must be a checkpoint that holds nothing but data (got {file!r}, which names functions or "
+            "classes that are not known to be harmless, or is no checkpoint; none of it was run). A model class of "
+            "your own is let through by torch.serialization.add_safe_globals."
+        ) from error
+    except Exception as error:  # damaged bytes may fail anywhere
+        raise ValueError(
+            f"'{name}' must be a whole checkpoint (got {file!r}, which is cut short, damaged or no checkpoint). "
+            f"Take another one, such as the best one in the folder of its run{advice}."
+        ) from error
+
+
+def model_differences(checkpoint: Mapping[str, Any], predictor: LightningModule) -> list[str]:
+    """In words, why the weights of a checkpoint are not those of a predictor; nothing if they fit.
+
+    Args:
+        checkpoint: A checkpoint of a :class:`tsl.engines.Predictor`, with ``hyper_parameters`` and ``state_dict``.
+        predictor: The predictor that is to take them.
+
+    Returns:
+        list: Differences of the first kind that there is: model class, arguments of the model, shapes of its weights.
+    """
+    given, own = checkpoint["hyper_parameters"], predictor.hparams
+    found = []
+    if own.get("model_class") is not None:  # else the model was made outside of the predictor
+        found = unequal(
+            {"model_class": given.get("model_class")}, {"model_class": own["model_class"]}
+        )
+        kwargs = given.get("model_kwargs")
+        found = found or unequal(
+            kwargs if isinstance(kwargs, dict) else {}, own.get("model_kwargs") or {}
+        )
+    found = found or unequal(_shapes(checkpoint["state_dict"]), _shapes(predictor.state_dict()))
+    return found[:3] + ([f"{len(found) - 3} more"] if len(found) > 3 else [])
+
+
+def unequal(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """In words, the entries in which two mappings differ; tensors are compared by value."""
+    return [
+        f"{name} is {_word(there.get(name, _ABSENT))}, not {_word(here.get(name, _ABSENT))}"
+        for name in {**here, **there}
+        if not _is_same(there.get(name, _ABSENT), here.get(name, _ABSENT))
+    ]
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: tuple(value.shape) if isinstance(value, Tensor) else value
+        for name, value in weights.items()
+    }
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(one == other)
+
+
+def _word(value: Any) -> str:
+    if value is _ABSENT:
+        return "absent"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return value.__name__ if isinstance(value, type) else repr(value)
