@@ -12,7 +12,7 @@ from torch.nn import Linear, Module
 from torch.nn import functional as F
 
 from .._checks import check_float, check_int, check_shape
-from .lstm_encoder import LSTMState, build_lstm
+from .lstm_encoder import LSTMState, build_lstm, run_lstm
 
 
 class AttendingDecoder(Module):
@@ -134,7 +134,7 @@ class AttendingDecoder(Module):
                 target = targets[:, step - 1]
                 y = torch.where(torch.isnan(target), y, target)
             inputs = y if exog is None else torch.cat([y, exog[:, step]], -1)
-            h, state = self.lstm(inputs.unsqueeze(1), state)
+            h, state = run_lstm(self.lstm, inputs.unsqueeze(1), state)
             context = dot_attention(h, encoded)
             z = F.linear(h, on_state, self.fc_out.bias).add_(F.linear(context, on_context))
             z = torch.relu_(z).squeeze(1)

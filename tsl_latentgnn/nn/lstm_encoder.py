@@ -52,7 +52,7 @@ class LSTMEncoder(Module):
             ValueError: If ``x`` has another shape or is empty.
         """
         check_float_tensor("x", x, "[S, T, F]", (None, None, self.input_size))
-        return self.lstm(x)
+        return run_lstm(self.lstm, x)
 
 
 def build_lstm(input_size: int, hidden_size: int, num_layers: int, dropout: float) -> LSTM:
@@ -62,3 +62,13 @@ def build_lstm(input_size: int, hidden_size: int, num_layers: int, dropout: floa
     check_float("dropout", dropout, 0.0, 1.0)
     between = dropout if num_layers > 1 else 0.0
     return torch.nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=between)
+
+
+def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
+    """Run an LSTM; in float32 where autocast asks for float16 on a CPU, for which PyTorch cannot train one."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return lstm(x, state)
+    if torch.get_autocast_dtype("cpu") != torch.half:
+        return lstm(x, state)
+    with torch.autocast("cpu", enabled=False):
+        return lstm(x.float(), None if state is None else (state[0].float(), state[1].float()))
