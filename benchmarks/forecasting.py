@@ -44,7 +44,7 @@ from benchmarks.environment import (
     versions,
 )
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
-from benchmarks.results import append_record, collect_errors, describe, metric_key
+from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, metric_key
 from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
@@ -56,7 +56,6 @@ from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE  # noqa: E402
 
 from benchmarks.data import ForecastingData, load_data  # noqa: E402
 
-CONFIG_DIR = Path(__file__).parent / "config"
 LOGGERS = ("none", "tensorboard", "wandb")
 LOSSES = {"mae": MaskedMAE, "mse": MaskedMSE}
 

@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+#: The configuration whose values a result was made with.
+CONFIG_DIR = Path(__file__).parent / "config"
+
 METRICS = ("mae", "rmse", "mape")
 SPLITS = ("val", "test")
 

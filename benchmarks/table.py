@@ -14,7 +14,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.results import METRICS, SPLITS, mark_title, read_records
+import yaml
+
+from benchmarks.results import CONFIG_DIR, METRICS, SPLITS, mark_title, read_records
 
 _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
@@ -40,9 +42,12 @@ def make_table(
     if metric not in METRICS:
         raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
     rows: dict[tuple[str, str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    records = list(records)
+    names = {name for record in records for name in record.get("settings") or ()}
+    defaults = {name: value for name, value in _load_defaults().items() if name in names}
     for record in records:
         # Runs of other settings are no further seeds of the same experiment.
-        settings = json.dumps(record.get("settings"), sort_keys=True)
+        settings = json.dumps(_complete(record.get("settings") or {}, defaults), sort_keys=True)
         key = (record["dataset"], record["model"], record["label"] or "", settings)
         rows.setdefault(key, {})[record["seed"]] = record
     runs = [run for seeds in rows.values() for run in seeds.values()]
@@ -67,6 +72,19 @@ def make_table(
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _load_defaults() -> dict[str, Any]:
+    return yaml.safe_load((CONFIG_DIR / "default.yaml").read_text(encoding="utf-8"))
+
+
+def _complete(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the defaults of the keys that the benchmark has got since the result was written."""
+    full = {**defaults, **settings}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(full[name], Mapping):
+            full[name] = _complete(full[name], default)
+    return full
 
 
 def _mark_order(mark: str) -> tuple[bool, int, str]:

@@ -143,6 +143,18 @@ def test_table_rows_are_variants():
     assert rows[2][-2] == DASH
 
 
+def test_a_key_that_came_later_has_its_default():
+    old = make_record(1, 1.0, settings={"dataset": {"name": "la"}})
+    new = make_record(
+        2, 3.0, settings={"dataset": {"name": "la", "hide_graph": False}, "loss": "mae"}
+    )
+    other = make_record(3, 9.0, settings={"dataset": {"name": "la", "hide_graph": True}})
+    _, _, *rows = make_table([old, new, other]).splitlines()
+    assert len(rows) == 2
+    assert "2.0000 ± 1.4142" in rows[0]
+    assert "9.0000" in rows[1]
+
+
 def test_runs_of_other_settings_are_no_further_seeds():
     runs = [make_record(1, 1.0, settings={"epochs": 9, "lr": 0.1})]
     runs += [make_record(2, 3.0, settings={"lr": 0.1, "epochs": 9})]
