@@ -29,12 +29,12 @@ from tsl.data import (  # noqa: E402
     HORIZON,
     WINDOW,
     BatchMapItem,
-    SpatioTemporalDataModule,
     SpatioTemporalDataset,
 )
 from tsl.data.preprocessing import StandardScaler  # noqa: E402
 
 from benchmarks.baselines import historical_average, last_valid_reading  # noqa: E402
+from benchmarks.processes import SharedDataModule  # noqa: E402
 
 #: Where the tsl class of each dataset is.
 DATASETS = {
@@ -165,7 +165,7 @@ def load_data(cfg: DictConfig) -> ForecastingData:
     splitter = dataset.get_splitter(**options["splitting"])
     splitter.split(windows)
     _check_splits(windows, splitter)
-    datamodule = SpatioTemporalDataModule(
+    datamodule = SharedDataModule(
         dataset=windows,
         scalers={} if cfg.model.name in BASELINES else {"target": StandardScaler(axis=(0, 1))},
         splitter=splitter,

@@ -9,6 +9,7 @@ however, goes on with ``ckpt_path=last``, and ends as if nothing had been.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import statistics
 import sys
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from lightning_fabric import Fabric
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
@@ -44,6 +46,7 @@ from benchmarks.environment import (
     versions,
 )
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
+from benchmarks.processes import EndTogether, is_first_process, share_loss, start_processes
 from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, metric_key
 from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
@@ -81,6 +84,10 @@ _SAME_RUN = (
     *("seed", "label", "data_dir"),
     *(key for key in _SETTINGS if key not in ("epochs", "patience")),
 )
+
+
+#: For Hydra in the other processes of a run: no folder and no log.
+_QUIET = ("hydra.run.dir=.", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled")
 
 
 class Outcome(NamedTuple):
@@ -149,21 +156,27 @@ def fit_and_score(cfg: DictConfig) -> Outcome:
         ValueError: If a name is unknown or a value does not fit; the message names the key.
     """
     trained = check_trainable(cfg)
+    fabric = start_processes(cfg.trainer)
+    if "num_threads" in cfg:
+        torch.set_num_threads(cfg.num_threads)  # to start processes is to divide the threads
     if trained and cfg.ckpt_path == "last":
         cfg.ckpt_path = find_last(cfg)
         if cfg.ckpt_path is not None:
             cfg.run.dir = os.path.dirname(cfg.ckpt_path)
+    # The first process has a folder, and sees which checkpoint is there.
+    cfg.run.dir, cfg.ckpt_path = fabric.broadcast((cfg.run.dir, cfg.ckpt_path))
     if not trained:
-        return _fit_and_score(cfg, trained)
+        return _fit_and_score(cfg, trained, fabric)
     with hold(cfg.run.dir):
-        return _fit_and_score(cfg, trained)
+        return _fit_and_score(cfg, trained, fabric)
 
 
-def _fit_and_score(cfg: DictConfig, trained: bool) -> Outcome:
+def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
     exp_logger = build_logger(cfg)
     _silence_lightning()
     reset_peak_memory()
-    data = load_data(cfg)
+    with fabric.rank_zero_first():  # tsl builds files
+        data = load_data(cfg)
     predictor = build_predictor(cfg, data)
 
     about = {
@@ -181,11 +194,11 @@ def _fit_and_score(cfg: DictConfig, trained: bool) -> Outcome:
     checkpoint_io = RunCheckpointIO(partial(check_fits, predictor=predictor, about=about))
     arguments = {
         "max_epochs": cfg.epochs,
-        "devices": 1,
+        "use_distributed_sampler": False,  # the batches of the data module are shared already
         "default_root_dir": cfg.run.dir,
         "logger": exp_logger,
         "gradient_clip_val": cfg.grad_clip_val,
-        "callbacks": [state, timer, stopping, checkpoint] if trained else [],
+        "callbacks": [EndTogether(), *([state, timer, stopping, checkpoint] if trained else [])],
         "enable_checkpointing": trained,
         **_to_dict(cfg.trainer),
     }
@@ -306,7 +319,7 @@ def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
         )
         scheduler_kwargs = _to_dict(cfg.lr_scheduler.get("hparams") or {})
 
-    predictor = get_engine_class(cfg.engine.name)(
+    predictor = share_loss(get_engine_class(cfg.engine.name))(
         model_class=model_class,
         model_kwargs=model_kwargs,
         optim_class=optimizer,
@@ -402,12 +415,38 @@ def _silence_lightning() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+class _Experiment(Experiment):
+    """tsl's, of which only the first process of a run writes."""
+
+    log_config = rank_zero_only(Experiment.log_config)
+
+
+def objective(cfg: DictConfig) -> float:
+    """Run one experiment, and return its validation MAE, which a sweeper may minimize.
+
+    Args:
+        cfg: See :func:`fit_and_score`.
+
+    Returns:
+        float: The validation MAE; infinite where the model forecasts what is no number.
+    """
+    mae = run(cfg)["val"]["mae"]
+    return math.inf if mae is None else mae
+
+
 def main() -> None:
     """Run the experiment that the command line describes."""
-    experiment = Experiment(run_fn=run, config_path=str(CONFIG_DIR), config_name="default")
+    experiment = _Experiment(run_fn=objective, config_path=str(CONFIG_DIR), config_name="default")
     if len(sys.argv) > 2 and sys.argv[2].startswith("-"):
         # tsl has put an override first, and Hydra takes none on both sides of a flag such as -m.
         sys.argv.append(sys.argv.pop(1))
+    # Lightning starts the other processes with this command, from which tsl has taken these.
+    sys.argv[1:1] = [
+        f"--config-path={experiment.config_path}",
+        f"--config-name={experiment.config_name}",
+    ]
+    if not is_first_process():
+        sys.argv += _QUIET
     experiment.run()
 
 

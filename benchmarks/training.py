@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -98,10 +99,10 @@ class RunState(Callback):
         self.seed = seed
         self.about = dict(about)
         self._monitored: dict[str, Tensor] = {}
-        self._random: dict[str, Any] | None = None
+        self._random: dict[str, Any] | None = random_states()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw on where the resumed run was: the next draw is the order of an epoch."""
+        """Draw on where the resumed run was, or this one before Lightning seeded it again for several processes."""
         if self._random is not None:
             set_random_states(self._random)
             self._random = None
@@ -217,7 +218,7 @@ def exit_on_sigterm() -> Iterator[None]:
     try:
         yield
     except SIGTERMException:
-        print(
+        rank_zero_only(print)(
             "Ended by SIGTERM; the same command with ckpt_path=last goes on after the last "
             "finished epoch.",
             file=sys.stderr,

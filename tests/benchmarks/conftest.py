@@ -112,7 +112,7 @@ QUICK = (
     "+trainer.limit_test_batches=2",
     "+trainer.enable_progress_bar=false",
     "+trainer.enable_model_summary=false",
-    "+trainer.accelerator=cpu",
+    "trainer.accelerator=cpu",
 )
 
 

@@ -47,7 +47,7 @@ TINY = (
     "{monitor: val_mae, patience: 0, factor: 0.95, threshold: 0.99}}",
     *("+trainer.limit_train_batches=3", "+trainer.limit_val_batches=2"),
     *("+trainer.limit_test_batches=2", "+trainer.enable_progress_bar=false"),
-    *("+trainer.enable_model_summary=false", "+trainer.accelerator=cpu"),
+    *("+trainer.enable_model_summary=false", "trainer.accelerator=cpu"),
 )
 
 
