@@ -1,0 +1,175 @@
+"""Does a long training grow? ``python -m benchmarks.long_run data_dir=data/la`` watches 1,000 steps.
+
+It trains as :mod:`benchmarks.forecasting` does, in epochs of Lightning with tsl's loaders, but for validation and
+checkpoints, and notes after every step the resident memory, the open file handles and the processes of the loaders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+
+from benchmarks.data import load_data
+from benchmarks.environment import git_revision, hardware, versions
+from benchmarks.forecasting import CONFIG_DIR, build_predictor
+from benchmarks.results import append_record
+
+
+class Footprint(NamedTuple):
+    """What a process holds.
+
+    Args:
+        rss_mib: Resident memory in MiB, without that of its children.
+        files: Open file handles.
+        children: Processes that it started and that live.
+    """
+
+    rss_mib: float
+    files: int
+    children: int
+
+    @classmethod
+    def now(cls) -> Footprint:
+        """The footprint of this process."""
+        process = psutil.Process()
+        children = [child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE]
+        return cls(process.memory_info().rss / 2**20, process.num_fds(), len(children))
+
+
+class _Watch(Callback):
+    """Notes the footprint after every step."""
+
+    def __init__(self) -> None:
+        self.steps: list[Footprint] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.steps.append(Footprint.now())
+
+
+def watch(cfg: DictConfig, steps: int) -> tuple[list[Footprint], Footprint, Footprint]:
+    """Train the model of ``cfg`` for some steps.
+
+    Args:
+        cfg: ``config/default.yaml`` with its overrides; ``epochs`` is not looked at.
+        steps: Number of training steps.
+
+    Returns:
+        tuple: The footprints after every step, before the training, and after it.
+
+    Raises:
+        ValueError: If a name is unknown or a value does not fit; the message names the key.
+    """
+    seed_everything(cfg.seed, verbose=False)
+    data = load_data(cfg)
+    predictor = build_predictor(cfg, data)
+    noted = _Watch()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        max_steps=steps,
+        limit_val_batches=0,
+        gradient_clip_val=cfg.grad_clip_val,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[noted],
+    )
+    before = Footprint.now()
+    trainer.fit(predictor, datamodule=data.datamodule)
+    return noted.steps, before, Footprint.now()
+
+
+def summarize(
+    steps: Sequence[Footprint], before: Footprint, after: Footprint, settled: int
+) -> dict[str, Any]:
+    """Return what grew after the first steps.
+
+    Args:
+        steps: Footprint after every step.
+        before: Footprint before the training.
+        after: Footprint after the training.
+        settled: The step from which on nothing is to grow.
+
+    Returns:
+        dict: Resident memory at ``settled``, at its peak from there on and at the end, the growth to that peak as a
+        fraction, the most file handles up to ``settled`` and from there on, and what is open before and after.
+
+    Raises:
+        ValueError: If there are not more steps than ``settled``.
+    """
+    if not 1 <= settled < len(steps):
+        raise ValueError(
+            f"'settled' must be an int from 1 to {len(steps) - 1} for {len(steps)} steps (got {settled})."
+        )
+    first, rest = steps[:settled], steps[settled:]
+    start, peak = first[-1].rss_mib, max(step.rss_mib for step in rest)
+    return {
+        "steps": len(steps),
+        "settled": settled,
+        "rss_mib": {"settled": start, "peak": peak, "end": rest[-1].rss_mib},
+        "growth": peak / start - 1,
+        "files": {
+            "before": before.files,
+            "first": max(step.files for step in first),
+            "rest": max(step.files for step in rest),
+            "after": after.files,
+        },
+        "children": {
+            "before": before.children,
+            "most": max(step.children for step in steps),
+            "after": after.children,
+        },
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for, print what was found and append it to a file."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_run", description=__doc__)
+    parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
+    parser.add_argument("--settled", type=int, default=50, help="steps that may grow (default: 50)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--out", type=Path, help="file to append the result to, as one JSON line")
+    parser.add_argument(
+        "overrides", nargs="*", help="Hydra overrides, after model=latentgnn dataset=la"
+    )
+    options = parser.parse_args(given)
+    if not 1 <= options.settled < options.steps:
+        parser.error(f"'--settled' must be from 1 to below --steps (got {options.settled}).")
+    torch.set_num_threads(options.threads)
+    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
+        cfg = compose("default", overrides=["model=latentgnn", "dataset=la", *options.overrides])
+    record = {
+        **summarize(*watch(cfg, options.steps), options.settled),
+        "model": cfg.model.name,
+        "dataset": cfg.dataset.name,
+        "batch_size": cfg.batch_size,
+        "window": cfg.window,
+        "workers": cfg.workers,
+        "seed": cfg.seed,
+        "versions": versions(),
+        "hardware": hardware(torch.device("cpu")),
+        "command": shlex.join(["python", "-m", "benchmarks.long_run", *given]),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git_revision(),
+    }
+    print(json.dumps(record, indent=2))
+    if options.out is not None:
+        append_record(options.out, record)
+
+
+if __name__ == "__main__":
+    main()
