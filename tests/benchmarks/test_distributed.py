@@ -19,7 +19,6 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import BatchSampler, SequentialSampler
 
 from benchmarks import processes
-from benchmarks.checkpoints import read_checkpoint
 from benchmarks.forecasting import CONFIG_DIR, run
 from benchmarks.processes import EndTogether, SharedBatches, SharedLoss, start_processes
 from benchmarks.results import read_records
@@ -52,7 +51,7 @@ def run_alone(cfg):
 
 
 def assert_same_weights(one, other):
-    one, other = (read_checkpoint(path)["state_dict"] for path in (one, other))
+    one, other = (torch.load(path, weights_only=True)["state_dict"] for path in (one, other))
     torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -101,7 +100,7 @@ def test_two_processes_end_together_and_go_on(make_cfg, command, gpvar_dir, tmp_
     assert printed.count("Ended by SIGTERM") == 1
 
     # torchrun starts both processes, and neither knows the folder of the run.
-    epochs = f"epochs={read_checkpoint(last)['epoch'] + 3}"
+    epochs = f"epochs={torch.load(last, weights_only=True)['epoch'] + 3}"
     launcher = ("--nproc_per_node=2", "-m", "benchmarks.forecasting")
     command(*launcher, *arguments, epochs, "ckpt_path=last", module="torch.distributed.run")
     assert [*tmp_path.rglob("last.ckpt")] == [last]
