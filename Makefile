@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench test-native clean
+.PHONY: help install demo test fuzz lint bench test-native clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,6 +26,9 @@ demo: $(READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned gr
 
 test: $(READY) ## Run the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+fuzz: $(READY) ## Try 20,000 wild arguments, inputs and files
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long
 
 lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/ruff check .
