@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,7 +112,8 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
         **hparams: Further arguments of the dataset class.
 
     Raises:
-        ValueError: If there is no such dataset, or ``data_dir`` lacks its files.
+        ValueError: If there is no such dataset, or ``data_dir`` lacks its files, or they are damaged
+            or do not fit together; the message names the file and says what to do.
     """
     module, class_name = DATASETS[check_name("dataset.name", name, DATASETS)]
     dataset_class = getattr(importlib.import_module(module), class_name)
@@ -120,7 +123,19 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
     elif tsl.config.data_dir is None:
         # tsl's Experiment overwrites its own default by the null of the configuration.
         tsl.config.data_dir = os.path.join(tsl.config.root_dir, ".storage")
-    return dataset_class(root=data_dir, **hparams)
+    inspect.signature(dataset_class).bind(root=data_dir, **hparams)  # so that no file is to blame
+    try:
+        dataset = dataset_class(root=data_dir, **hparams)
+        _check_content(dataset)
+    except Exception as error:  # damaged files fail anywhere
+        if data_dir is None:
+            raise
+        raise ValueError(
+            f"'data_dir' must be a folder with whole files of {class_name} (got {data_dir!r}, where "
+            f"{_blame(dataset_class, data_dir, hparams, error)}). Put the raw files there anew, and "
+            "remove those that tsl built of them."
+        ) from error
+    return dataset
 
 
 def load_data(cfg: DictConfig) -> ForecastingData:
@@ -180,15 +195,7 @@ def load_data(cfg: DictConfig) -> ForecastingData:
 
 def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) -> None:
     """Raise where tsl would download: neither the built nor the raw files are all there."""
-    # The lists of files are properties of an instance, and to make one is to load it.
-    probe = dataset_class.__new__(dataset_class)
-    probe.root = data_dir
-    if dataset_class.__name__ == "LargeST":
-        year = hparams.get("year", 2019)
-        years = range(2017, 2022) if year is None else [year] if isinstance(year, int) else year
-        probe.years = sorted(years)
-    raw = [os.path.relpath(path, data_dir) for path in probe.raw_files_paths_list]
-    built = [os.path.relpath(path, data_dir) for path in probe.required_files_paths_list]
+    raw, built = _file_names(dataset_class, data_dir, hparams)
     missing_raw = [name for name in raw if not os.path.exists(os.path.join(data_dir, name))]
     missing_built = [name for name in built if not os.path.exists(os.path.join(data_dir, name))]
     if missing_raw and missing_built:
@@ -201,6 +208,63 @@ def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) 
             f"'data_dir' must be a folder with {expected} "
             f"(got {data_dir!r}, where there is no {missing})."
         )
+
+
+def _file_names(
+    dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Names of the raw files, and of those that tsl builds of them."""
+    # The lists of files are properties of an instance, and to make one is to load it.
+    probe = dataset_class.__new__(dataset_class)
+    probe.root = data_dir
+    if dataset_class.__name__ == "LargeST":
+        year = hparams.get("year", 2019)
+        years = range(2017, 2022) if year is None else [year] if isinstance(year, int) else year
+        probe.years = sorted(years)
+    raw = [os.path.relpath(path, data_dir) for path in probe.raw_files_paths_list]
+    built = [os.path.relpath(path, data_dir) for path in probe.required_files_paths_list]
+    return raw, built
+
+
+def _check_content(dataset: Any) -> None:
+    """Raise where tsl goes on with files that are of different datasets, or of none."""
+    values = np.asarray(dataset.target)
+    mask = np.ones(values.shape, bool) if dataset.mask is None else np.asarray(dataset.mask, bool)
+    unknown = int((~np.isfinite(values) & mask.reshape(values.shape)).sum())
+    if unknown > 0:
+        raise ValueError(
+            f"{unknown} of {values.size} readings are not finite, or at no regular step"
+        )
+    dist = getattr(dataset, "dist", None)
+    if dist is not None and not np.isfinite(dist).any():
+        raise ValueError("the distances are of other sensors")
+
+
+def _blame(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any], error: Exception) -> str:
+    """In words, which file cannot be read; else that they do not fit together."""
+    raw, built = _file_names(dataset_class, data_dir, hparams)
+    for name in sorted({*raw, *built}):
+        path = os.path.join(data_dir, name)
+        if os.path.exists(path):
+            try:
+                _READERS.get(os.path.splitext(name)[1], Path.read_text)(Path(path))
+            except Exception as reason:
+                return f"{name} cannot be read: {_last_line(reason)}"
+    return f"the files do not fit together: {_last_line(error)}"
+
+
+def _last_line(error: Exception) -> str:
+    """What an error comes to; those of HDF5 begin with a trace."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
+#: How a file is read, by the end of its name.
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".csv": pd.read_csv,
+    ".h5": pd.read_hdf,
+    ".npy": np.load,
+    ".npz": lambda path: dict(np.load(path)),
+}
 
 
 def _connectivity(dataset: Any, options: dict[Any, Any]) -> Any:

@@ -146,6 +146,79 @@ def test_data_dir_with_built_files_only(la_dir):
     np.testing.assert_array_equal(first.numpy(), second.numpy())
 
 
+def cut(name, share=0.5):
+    """Leave only the first part of a file."""
+
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[: int(share * len(content))])
+
+    return damage
+
+
+def text(name, content):
+    return lambda folder: (folder / name).write_text(content)
+
+
+def series(shape=(480, 10), **index):
+    """Readings of another dataset."""
+
+    def damage(folder):
+        index.setdefault("freq", "5min")
+        dates = pd.date_range("2012-03-01", periods=shape[0], **index)
+        pd.DataFrame(np.ones(shape), index=dates).to_hdf(folder / "metr_la.h5", key="df")
+
+    return damage
+
+
+def cut_built(folder):
+    load_dataset("la", str(folder))
+    cut("metr_la_dist.npy")(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "where"),
+    [
+        (cut("metr_la.h5"), r"metr_la.h5 cannot be read: .*nable to open"),
+        (cut("metr_la.h5", 0), "metr_la.h5 cannot be read"),
+        (text("metr_la.h5", "<html>"), "metr_la.h5 cannot be read"),
+        (cut("distances_la.csv", 0), "distances_la.csv cannot be read: No columns to parse"),
+        (text("distances_la.csv", "<html>"), ".*: the distances are of other sensors"),
+        (
+            text("distances_la.csv", "from,to,cost\n1,2,3\n"),
+            ".*: the distances are of other sensors",
+        ),
+        (text("sensor_ids_la.txt", "<html>"), "the files do not fit together: .*'<html>'"),
+        (cut("sensor_ids_la.txt"), "the files do not fit together"),
+        (series((480, 7)), "the files do not fit together"),
+        (series(freq="7min"), r".*: 5750 of 6710 readings are not finite, or at no regular step"),
+        (cut_built, "metr_la_dist.npy cannot be read: Failed to read all data|.*cannot reshape"),
+    ],
+)
+def test_files_that_are_damaged_or_of_another_dataset(la_dir, damage, where):
+    damage(la_dir)
+    message = rf"'data_dir' must be .* whole files of MetrLA \(got .*la', where {where}"
+    with pytest.raises(ValueError, match=message) as error:
+        load_dataset("la", str(la_dir))
+    assert str(error.value).endswith("and remove those that tsl built of them.")
+
+
+def test_generated_files_that_are_damaged(tmp_path):
+    np.save(tmp_path / "GPVAR_AZ.npy", np.ones((3, 20, 30, 1)))
+    with pytest.raises(
+        ValueError, match=r"whole files of GPVARDatasetAZ .* too many values to unpack"
+    ):
+        load_dataset("gpvar", str(tmp_path))
+    cut("GPVAR_AZ.npy")(tmp_path)
+    with pytest.raises(ValueError, match=r"GPVAR_AZ.npy cannot be read"):
+        load_dataset("gpvar", str(tmp_path))
+
+
+def test_a_wrong_option_is_not_blamed_on_the_files(la_dir):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'imputation'"):
+        load_dataset("la", str(la_dir), imputation=3)
+
+
 def test_data_dir_of_largest_names_the_years(tmp_path):
     with pytest.raises(ValueError, match=r"2018/data.h5, 2020/data.h5, sensors/metadata.csv"):
         load_dataset("largest", str(tmp_path), year=[2018, 2020])
