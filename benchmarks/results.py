@@ -18,7 +18,16 @@ METRICS = ("mae", "rmse", "mape")
 SPLITS = ("val", "test")
 
 #: What every line holds, apart from the settings and the environment of the run.
-_REQUIRED = ("dataset", "model", "label", "seed", *SPLITS, "parameters")
+_REQUIRED: dict[str, Any] = {
+    "dataset": str,
+    "model": str,
+    "label": str | None,
+    "seed": int | None,
+    **dict.fromkeys(SPLITS, object),
+    "parameters": int,
+}
+#: What a line may hold, and a table shows.
+_OPTIONAL = {"seconds_per_epoch": int | float | None, "peak_mib": int | float | None}
 
 #: What makes two lines the same result. A run that is trained for longer has other settings.
 _IDENTITY = ("run", "dataset", "model", "label", "seed", "settings")
@@ -125,28 +134,34 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, 
             raise ValueError(
                 f"'FILE' must be a file of results (got {os.fspath(path)!r}: no such file)."
             )
-        for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
+        for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
             if line.strip():
                 yield _parse(line, f"{os.fspath(path)}, line {number}")
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: bytes, where: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:  # not only of its syntax
         raise ValueError(f"{where}: not a JSON object ({error}).") from error
     if not isinstance(record, dict):
         raise ValueError(f"{where}: not a JSON object (got {type(record).__name__}).")
     missing = [key for key in _REQUIRED if key not in record]
     if missing:
         raise ValueError(f"{where}: not a result: {', '.join(missing)} missing.")
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        if not isinstance(record.get(key), kind) and key in record:
+            raise ValueError(
+                f"{where}: '{key}' must be {getattr(kind, '__name__', kind)} (got {record[key]!r})."
+            )
     for split in SPLITS:
         errors = record[split]
         if not isinstance(errors, dict) or not isinstance(errors.get("at"), dict):
             raise ValueError(f"{where}: '{split}' must hold errors and 'at' (got {errors!r}).")
         for place in (errors, *errors["at"].values()):
             for metric in METRICS:
-                if not isinstance(place.get(metric, ""), int | float | None):
+                held = place.get(metric, "") if isinstance(place, dict) else ""
+                if not isinstance(held, int | float | None):
                     raise ValueError(
                         f"{where}: '{split}' must hold the number '{metric}' (got {place!r})."
                     )

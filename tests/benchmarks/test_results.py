@@ -208,12 +208,21 @@ def test_table_command(tmp_path, capsys):
             json.dumps(make_record(val={"at": {"15": 3}})),
             "line 2: 'val' must hold the number 'mae'",
         ),
+        (
+            json.dumps(make_record(val={"mae": 1, "rmse": 1, "mape": 1, "at": {"15": 3}})),
+            "line 2: 'val' must hold the number 'mae' .got 3.",
+        ),
+        (json.dumps(make_record(dataset=["la"])), r"line 2: 'dataset' must be str .got \['la'\]"),
+        (json.dumps(make_record(peak_mib="1")), r"line 2: 'peak_mib' must be int .* None"),
+        ("[" * 100_000, "line 2: not a JSON object"),
+        ("1" * 10_000, "line 2: not a JSON object"),
+        ("\udcff", "line 2: not a JSON object .'utf-8' codec can't decode"),
     ],
 )
 def test_malformed_line(tmp_path, line, message):
     path = tmp_path / "results.jsonl"
     append_record(path, make_record())
-    with path.open("a") as file:
+    with path.open("a", errors="surrogateescape") as file:
         file.write(line + "\n")
     with pytest.raises(ValueError, match=f"results.jsonl, {message}"):
         main([str(path)])
