@@ -33,9 +33,10 @@ from tsl.data import (  # noqa: E402
     BatchMapItem,
     SpatioTemporalDataset,
 )
-from tsl.data.preprocessing import StandardScaler  # noqa: E402
+from tsl.data.preprocessing import RobustScaler, StandardScaler  # noqa: E402
 
 from benchmarks.baselines import historical_average, last_valid_reading  # noqa: E402
+from benchmarks.corruption import corrupt  # noqa: E402
 from benchmarks.processes import SharedDataModule  # noqa: E402
 
 #: Where the tsl class of each dataset is.
@@ -51,6 +52,12 @@ DATASETS = {
     "gpvar120": ("benchmarks.gpvar", "GPVAR120"),
     "gpvar120_directed": ("benchmarks.gpvar", "GPVAR120Directed"),
 }
+
+#: What the readings are scaled by: mean and standard deviation, or median and quartiles.
+SCALERS = {"standard": StandardScaler, "robust": RobustScaler}
+
+#: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
+_ROUNDING = 1e-6
 
 _MARK_MINUTES = (15, 30, 60)
 _MARK_STEPS = (1, 3, 6, 12)  # where there is no clock: the steps of 15, 30 and 60 minutes, and 1
@@ -112,8 +119,8 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
         **hparams: Further arguments of the dataset class.
 
     Raises:
-        ValueError: If there is no such dataset, or ``data_dir`` lacks its files, or they are damaged
-            or do not fit together; the message names the file and says what to do.
+        ValueError: If there is no such dataset, ``data_dir`` lacks its files, or they are damaged or do not fit
+            together, or a time stamp comes twice; the message names the file and says what to do.
     """
     module, class_name = DATASETS[check_name("dataset.name", name, DATASETS)]
     dataset_class = getattr(importlib.import_module(module), class_name)
@@ -128,6 +135,10 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
         dataset = dataset_class(root=data_dir, **hparams)
         _check_content(dataset)
     except Exception as error:  # damaged files fail anywhere
+        if "duplicate labels" in str(error):  # where tsl fills up the time stamps
+            raise ValueError(
+                f"'data_dir' must hold readings of {name} with each time stamp once (got one twice)."
+            ) from error
         if data_dir is None:
             raise
         raise ValueError(
@@ -141,13 +152,18 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
 def load_data(cfg: DictConfig) -> ForecastingData:
     """Return the data of a run: windows with the inputs of ``cfg.model``, split and scaled.
 
+    A reading that is not finite is missing, whatever the mask of the dataset says. With ``dataset.corruption`` (see
+    :func:`benchmarks.corruption.corrupt`) the windows of all parts and the targets of the training and validation
+    parts are the faulty readings; the targets of the test part stay the true ones. Where one of the two is the case,
+    the models are fed the last reading in the place of a missing one, as tsl does for METR-LA.
+
     Args:
         cfg: The configuration of the run. Read are ``data_dir``, ``dataset``, ``model.name``,
             ``window``, ``horizon``, ``stride``, ``batch_size`` and ``workers``.
 
     Raises:
         ValueError: If a name is unknown, files are missing, or the series is too short for the
-            windows and splits.
+            windows and splits, or no reading of the training part is there.
     """
     inputs = forward_inputs(get_model_class(cfg.model.name))
     options = OmegaConf.to_container(cfg.dataset, resolve=True)
@@ -173,21 +189,28 @@ def load_data(cfg: DictConfig) -> ForecastingData:
         windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
     if cfg.dataset.future_u and "u_future" in inputs and "u" in windows.covariates:
         windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
-    if cfg.dataset.input_mask and "input_mask" in inputs and windows.mask is not None:
-        # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
-        windows.update_input_map(input_mask=BatchMapItem("mask", WINDOW, preprocess=False))
 
     splitter = dataset.get_splitter(**options["splitting"])
     splitter.split(windows)
     _check_splits(windows, splitter)
+    found = _faulty_readings(dataset, windows, options["corruption"])
+    if found is not None:
+        _feed(windows, splitter, found)
+    if cfg.dataset.input_mask and "input_mask" in inputs and windows.mask is not None:
+        # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
+        key = "mask" if found is None else "found"
+        windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
+    scaler = SCALERS[check_name("dataset.scaler", cfg.dataset.scaler, SCALERS)](axis=(0, 1))
     datamodule = SharedDataModule(
         dataset=windows,
-        scalers={} if cfg.model.name in BASELINES else {"target": StandardScaler(axis=(0, 1))},
+        scalers={} if cfg.model.name in BASELINES else {"target": scaler},
         splitter=splitter,
         batch_size=cfg.batch_size,
         workers=cfg.workers,
     )
     datamodule.setup()
+    if "target" in windows.scalers:
+        _mend_scaler(windows)
     if cfg.model.name in BASELINES:
         _add_forecast(cfg.model.name, datamodule)
     return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day)
@@ -228,13 +251,10 @@ def _file_names(
 
 def _check_content(dataset: Any) -> None:
     """Raise where tsl goes on with files that are of different datasets, or of none."""
-    values = np.asarray(dataset.target)
-    mask = np.ones(values.shape, bool) if dataset.mask is None else np.asarray(dataset.mask, bool)
-    unknown = int((~np.isfinite(values) & mask.reshape(values.shape)).sum())
-    if unknown > 0:
-        raise ValueError(
-            f"{unknown} of {values.size} readings are not finite, or at no regular step"
-        )
+    # A step without readings is missing; more of them than not are time stamps at other steps than tsl's.
+    empty = ~np.isfinite(np.asarray(dataset.target)).reshape(dataset.length, -1).any(1)
+    if empty.mean() > 0.5:
+        raise ValueError(f"{empty.sum()} of {empty.size} regular steps have no reading")
     dist = getattr(dataset, "dist", None)
     if dist is not None and not np.isfinite(dist).any():
         raise ValueError("the distances are of other sensors")
@@ -303,6 +323,54 @@ def _check_splits(windows: Any, splitter: Any) -> None:
         )
 
 
+def _faulty_readings(dataset: Any, windows: Any, fault: Any) -> np.ndarray | None:
+    """Readings ``[t n f]``, NaN where there is none; ``None`` for a dataset as it is, if all it holds is finite."""
+    target = windows.target.numpy()
+    if fault is None and np.isfinite(target).all():
+        return None
+    there = windows.get_mask(dtype=bool).numpy() & np.isfinite(target)
+    readings = np.where(there, target, np.nan)
+    if fault is None:
+        return readings
+    frame = dataset.dataframe()
+    flat = pd.DataFrame(readings.reshape(frame.shape), frame.index, frame.columns)
+    return corrupt(flat, fault).to_numpy(target.dtype).reshape(target.shape)
+
+
+def _feed(windows: Any, splitter: Any, readings: np.ndarray) -> None:
+    """Let the windows, and all targets before the test part, be ``readings``: NaN where there is none.
+
+    They are ``"readings"`` of the windows, filled up, and ``"found"`` says which of them there were.
+    """
+    found = ~np.isnan(readings)
+    train_steps = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
+    filled = last_valid_reading(readings, found, train_steps)
+    windows.add_covariate("readings", filled, "t n f", add_to_input_map=False)
+    windows.add_covariate("found", found, "t n f", add_to_input_map=False, convert_precision=False)
+    windows.update_input_map(x=BatchMapItem("readings", WINDOW))
+
+    target = windows.target.numpy()
+    known = windows.get_mask(dtype=bool).numpy() & np.isfinite(target)
+    true = np.arange(len(target)) >= int(windows.get_horizon_indices(splitter.test_idxs).min())
+    true = true.reshape(-1, 1, 1)
+    windows.set_data(np.where(true & known, target, filled))
+    windows.set_mask(np.where(true, known, found))
+
+
+def _mend_scaler(windows: Any) -> None:
+    """Give a channel that is constant in the training part the scale 1, and the windows the scaler of the target.
+
+    tsl means to do so, but the standard deviation of equal numbers is not 0 in float32.
+    """
+    scaler = windows.scalers["target"]
+    if not bool(torch.isfinite(scaler.bias).all()):
+        raise ValueError("'mask' must hold a valid reading in the training part (got none).")
+    constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
+    scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
+    if "readings" in windows.covariates:
+        windows.add_scaler("readings", scaler)
+
+
 def _add_forecast(name: str, datamodule: Any) -> None:
     """Add what a baseline forecasts from to the windows, as an input of its model."""
     windows = datamodule.torch_dataset
@@ -310,7 +378,10 @@ def _add_forecast(name: str, datamodule: Any) -> None:
     mask = windows.get_mask(dtype=bool).numpy()
     train_steps = datamodule.train_slice.numpy()
     if name == "persistence":
-        value = last_valid_reading(target, mask, train_steps)
+        if "readings" in windows.covariates:  # filled up already
+            value = windows.readings.numpy()
+        else:
+            value = last_valid_reading(target, mask, train_steps)
         windows.add_covariate("last_valid", value, "t n f", synch_mode=WINDOW)
     else:
         value = historical_average(target, mask, train_steps, windows.index)
