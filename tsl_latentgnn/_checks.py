@@ -57,7 +57,8 @@ def check_bool(name: str, value: Any) -> bool:
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """Return ``value`` if it is one of ``choices``."""
-    if value not in choices:
+    # Not `value in choices`, which an array makes ambiguous.
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
         raise ValueError(f"'{name}' must be one of {list(choices)} (got {value!r}).")
     return value
 

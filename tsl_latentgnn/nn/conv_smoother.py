@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 
-from .._checks import check_float_tensor
+from .._checks import check_dtype, check_float_tensor
 from .gaussian_smoothing_layer import check_odd, convolve_time
 
 
@@ -48,10 +48,11 @@ class ConvSmoother(Module):
         """Smooth ``y`` of shape ``[B, T, N]`` over its time steps.
 
         Raises:
-            TypeError: If ``y`` is not a floating point tensor.
+            TypeError: If ``y`` is not a floating point tensor of the dtype of the weights.
             ValueError: If ``y`` does not have three dimensions or is empty.
         """
         check_float_tensor("y", y, "[B, T, N]", (None, None, None))
+        check_dtype("y", y, self.weight.dtype)
         return convolve_time(y, self.weight) + self.bias
 
     def __repr__(self) -> str:

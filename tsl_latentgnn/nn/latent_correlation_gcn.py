@@ -129,9 +129,9 @@ class LatentCorrelationGCN(MessagePassing):
                 f"(got heads={heads} and out_features={out_features})."
             )
         self.head_features = self.out_features // self.heads if self.concat else self.out_features
-        if static is not None and static != "full":
-            if isinstance(static, str):
-                raise ValueError(f"'static' must be 'full', a rank or None (got {static!r}).")
+        if isinstance(static, str) and static != "full":
+            raise ValueError(f"'static' must be 'full', a rank or None (got {static!r}).")
+        if static is not None and not isinstance(static, str):
             static = check_int("static", static, 1)
         self.static = static
         self.dynamic = check_bool("dynamic", dynamic)
@@ -140,6 +140,7 @@ class LatentCorrelationGCN(MessagePassing):
                 "'static' must not be None when dynamic=False: nothing is left to score."
             )
         self.dropout = check_float("dropout", dropout, 0.0, 1.0)
+        check_bool("bias", bias)
         table = None
         if candidates is not None:
             table = candidate_table(candidates, self.num_nodes, self.add_self_loops)

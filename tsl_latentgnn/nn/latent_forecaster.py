@@ -164,14 +164,14 @@ class LatentForecaster(Module):
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
         self.residual = check_bool("residual", residual)
         self.head = check_choice("head", head, (None, "gaussian"))
-        check_int("hidden_size", hidden_size, 1)
+        hidden_size = check_int("hidden_size", hidden_size, 1)
         if hidden_size % check_int("heads", heads, 1) != 0:
             raise ValueError(
                 f"'heads' must divide the hidden size (got heads={heads} and {hidden_size})."
             )
-        check_int("latent_layers", latent_layers, 1)
-        check_int("lstm_layers", lstm_layers, 1)
-        check_int("node_emb_size", node_emb_size, 0)
+        latent_layers = check_int("latent_layers", latent_layers, 1)
+        lstm_layers = check_int("lstm_layers", lstm_layers, 1)
+        node_emb_size = check_int("node_emb_size", node_emb_size, 0)
 
         self.node_embedding = (
             Parameter(torch.empty(num_nodes, node_emb_size)) if node_emb_size > 0 else None

@@ -57,8 +57,8 @@ class LSTMEncoder(Module):
 
 def build_lstm(input_size: int, hidden_size: int, num_layers: int, dropout: float) -> LSTM:
     """A batch-first LSTM; dropout acts between layers, so a single layer has none."""
-    check_int("hidden_size", hidden_size, 1)
-    check_int("num_layers", num_layers, 1)
+    hidden_size = check_int("hidden_size", hidden_size, 1)
+    num_layers = check_int("num_layers", num_layers, 1)
     check_float("dropout", dropout, 0.0, 1.0)
     between = dropout if num_layers > 1 else 0.0
     return torch.nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=between)
