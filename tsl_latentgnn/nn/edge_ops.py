@@ -76,6 +76,11 @@ def edge_sum(weight: Tensor, source: Tensor, neighbors: Tensor) -> Tensor:
     return sums.view(source.shape).to(source.dtype)
 
 
+def is_exporting() -> bool:
+    """Whether ``torch.export`` (not strict) looks on: a saved program has public operators only, out of place."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
 def _precise(x: Tensor) -> Tensor:
     """Sums of half-precision numbers are accumulated in 32 bits."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
@@ -100,11 +105,15 @@ def _cells(columns: Tensor, width: int) -> Tensor:
 
 def _bag_sum(weight: Tensor, source: Tensor, rows: Tensor) -> Tensor:
     """Sums ``[M, d]`` of the rows ``[M, k]`` of ``source`` ``[S, d]``, times ``weight`` ``[M, k]``."""
+    if is_exporting():
+        return (weight.unsqueeze(1) @ source[rows]).squeeze(1)
     return F.embedding_bag(rows, source, mode="sum", per_sample_weights=weight.contiguous())
 
 
 def _bag_dot(target: Tensor, source: Tensor, rows: Tensor) -> Tensor:
     """Inner products ``[M, k]`` of ``target`` ``[M, d]`` with the rows ``[M, k]`` of ``source`` ``[S, d]``."""
+    if is_exporting():
+        return (source[rows] @ target.unsqueeze(2)).squeeze(2)
     bags, k = rows.shape
     bag = torch.arange(bags, device=rows.device)
     products = torch.ops.aten._embedding_bag_per_sample_weights_backward(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import Linear, Parameter
@@ -255,17 +257,17 @@ class LatentCorrelationGCN(MessagePassing):
             check_float_tensor("summary", summary, "[B, N, F]", (x.size(0), *sizes[2:]))
             batch_shape = tuple(summary.shape[:-2])
             scored = summary.reshape(-1, self.num_nodes, self.in_features)
-            seen = None if sources is None else sources.unflatten(0, (len(scored), -1)).any(1)
+            seen = None if sources is None else sources.unflatten(0, (scored.size(0), -1)).any(1)
 
         scores, neighbors, present = self._score(scored, seen)
         weights = edge_softmax(scores, present, self.temperature)
         shape = (*batch_shape, self.num_nodes, neighbors.size(-1))
         graph = LatentGraph(
-            repeat_graphs(neighbors, len(scored) // len(neighbors)).view(shape),
-            repeat_graphs(weights.mean(-1), len(scored) // len(neighbors)).view(shape),
+            repeat_graphs(neighbors, scored.size(0) // neighbors.size(0)).view(shape),
+            repeat_graphs(weights.mean(-1), scored.size(0) // neighbors.size(0)).view(shape),
         )
 
-        times = len(h) // len(neighbors)
+        times = h.size(0) // neighbors.size(0)
         alpha, neighbors = repeat_graphs(weights, times), repeat_graphs(neighbors, times)
         if summary is not None and sources is not None and present is not None:
             here = sources.gather(1, neighbors.flatten(1)).view(neighbors.shape)
@@ -375,7 +377,7 @@ class LatentCorrelationGCN(MessagePassing):
             sizes = (None,) * leading + (self.num_nodes, self.in_features)
             check_float_tensor("x", x, "[*, N, F]", sizes)
             batch_shape = tuple(x.shape[:-2])
-        graphs = torch.Size(batch_shape).numel()
+        graphs = math.prod(batch_shape)
         if batch_size is not None and check_int("batch_size", batch_size, 1) != graphs:
             raise ValueError(
                 f"'batch_size' must be the number of graphs in 'x', {graphs} for shape "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,7 +69,7 @@ class LatentGraph:
     @property
     def num_graphs(self) -> int:
         """Number of graphs, over all leading dimensions."""
-        return self.batch_shape.numel()
+        return math.prod(self.batch_shape)
 
     @property
     def edge_index(self) -> Tensor:

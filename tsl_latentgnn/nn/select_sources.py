@@ -1,7 +1,8 @@
 r"""Selection of the :math:`k` best sources of every target, in memory linear in nodes.
 
 Only the selection sees all pairs: one block of scores at a time, in memory that all blocks share, and without gradient,
-because the score of a source that is not selected has gradient zero.
+because the score of a source that is not selected has gradient zero. A program made by ``torch.export``, whose number
+of graphs is left open, sees all pairs at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .edge_ops import edge_score
+from .edge_ops import edge_score, is_exporting
 
 #: Memory of one block of scores, in bytes: what the caches of a CPU hold, and what keeps a GPU busy.
 CPU_BLOCK_BYTES = 16 * 2**20
@@ -64,6 +65,11 @@ def select_sources(
     query, key = query.detach(), key.detach()
     bias = None if bias is None else bias.detach().to(query.dtype)
     graphs, num_nodes, _ = query.shape
+    if is_exporting():
+        pairs = query @ key.transpose(1, 2) * scale
+        absent = None if mask is None else ~mask.unsqueeze(1)
+        own = torch.eye(num_nodes, dtype=torch.bool, device=query.device) if self_loops else None
+        return _select_at_once(pairs if bias is None else pairs + bias, k, absent, own)
     budget = _budget(query, block_bytes)
     sources = _even_parts(num_nodes, min(BLOCK_SOURCES, budget))
     if GROUPED_SOURCES <= sources < num_nodes:
@@ -146,8 +152,13 @@ def select_candidates(
     query, key = query.detach(), key.detach()
     bias = None if bias is None else bias.detach().to(query.dtype)
     graphs, num_nodes, _ = query.shape
-    step = max(1, _budget(query, block_bytes) // candidates.numel())
     width = torch.arange(candidates.size(1), device=query.device)
+    if is_exporting():
+        edges = candidates.expand(graphs, -1, -1)
+        columns = width.expand_as(edges)
+        pairs = edge_score(query.unsqueeze(2), key.unsqueeze(2), edges, scale, bias, columns)
+        return _select_at_once(pairs.squeeze(-1), k, absent, width == 0 if self_loops else None)
+    step = max(1, _budget(query, block_bytes) // candidates.numel())
 
     scores = query.new_empty(graphs, k, num_nodes)
     columns = torch.zeros(graphs, k, num_nodes, dtype=torch.long, device=query.device)
@@ -167,6 +178,19 @@ def select_candidates(
             block[:, 0] = -math.inf
         _take_best(block, scores[batch, others], columns[batch, others])
     return scores.transpose(1, 2).contiguous(), columns.transpose(1, 2).contiguous()
+
+
+def _select_at_once(
+    scores: Tensor, k: int, absent: Tensor | None, own: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scores and columns ``[G, N, k]`` of the best of ``scores`` ``[G, N, C]``, ``own`` first and ``absent`` last."""
+    rank = scores
+    if absent is not None:
+        rank = rank.masked_fill(absent, torch.finfo(rank.dtype).min)
+    if own is not None:
+        rank = rank.masked_fill(own, math.inf)
+    columns = rank.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    return scores.gather(-1, columns), columns
 
 
 def _budget(scores: Tensor, block_bytes: int | None) -> int:
