@@ -18,7 +18,7 @@ install: $(READY) ## Create .venv with the tested versions
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,viz,dev]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,deploy,viz,dev]"
 	@touch $@
 
 demo: $(READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned graph
@@ -40,7 +40,7 @@ bench: $(READY) ## Measure the speed of the layers and models
 
 $(NATIVE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(NATIVE)
-	$(NATIVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,viz,dev]" "setuptools>=77" wheel
+	$(NATIVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,deploy,viz,dev]" "setuptools>=77" wheel
 	$(NATIVE)/bin/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[native]"
 	@touch $@
 
