@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 from tsl_latentgnn.nn import LatentCorrelationGCN
-from tsl_latentgnn.nn.select_sources import select_candidates, select_sources
 
 #: The benchmark's preset, small.
 PRESET = {
@@ -106,20 +105,6 @@ def test_scores_of_1e4_at_a_temperature_of_1e_3(dtype, dynamic, heads):
     torch.testing.assert_close(sums, torch.ones_like(sums), rtol=1e-2, atol=0)
     assert_finite_gradients(layer, out.float())
     assert x.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
-@pytest.mark.parametrize("nodes", [10, 600])
-@pytest.mark.parametrize("k", [4, 40])
-def test_a_source_below_the_range_is_not_taken_twice(dtype, nodes, k):
-    k = min(k, nodes)
-    query = torch.full((1, nodes, 1), torch.finfo(dtype).max, dtype=dtype)
-    key = torch.full((1, nodes, 1), -8.0, dtype=dtype)  # all products are -inf
-    _, sources = select_sources(query, key, k)
-    assert sources[0].tolist() == [list(range(k))] * nodes
-    candidates = torch.arange(nodes).expand(nodes, -1)
-    _, columns = select_candidates(query, key, k, candidates)
-    assert columns[0].tolist() == [list(range(k))] * nodes
 
 
 @pytest.mark.parametrize("options", [{}, PRESET], ids=["documented", "preset"])

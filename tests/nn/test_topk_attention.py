@@ -344,3 +344,30 @@ def test_compiles_without_graph_breaks(restricted, heads):
     expected = torch.autograd.grad(function(*inputs).sum(), inputs)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("k", [3, None])
+@pytest.mark.parametrize("heads", [1, 2])
+def test_large_scores_in_half_precision(dtype, k, heads):
+    """Scores beyond 65,504, and their quotients by a small temperature, are still told apart."""
+    torch.manual_seed(0)
+    query, key, value = draw(2, 6, heads, 8, dtype)
+    query = -300 * query.abs()
+    key = (300 * key.abs()).requires_grad_()
+    value = value.requires_grad_()
+    for temperature in (1.0, 1e-3):
+        with torch.autocast("cpu", dtype=dtype):
+            messages, neighbors, weights = topk_attention(
+                query, key, value, k, temperature=temperature
+            )
+        double = [x.detach().double() for x in (query, key, value)]
+        expected, expected_weights = reference(*double, k, temperature=temperature)
+        for row in neighbors.flatten(0, 1).tolist():
+            assert len(set(row)) == len(row)
+        torch.testing.assert_close(
+            to_dense(neighbors, weights.double()), expected_weights, atol=1e-2, rtol=1e-2
+        )
+        torch.testing.assert_close(messages.double(), expected, atol=0.03, rtol=0.03)
+        for gradient in torch.autograd.grad(messages.float().sum(), (key, value)):
+            assert bool(gradient.isfinite().all())

@@ -47,8 +47,8 @@ def edge_score(
     if bias is not None and columns is None:
         raise ValueError("'columns' must be given with 'bias' (got None).")
     scores = _EdgeScore.apply(
-        _precise(target).flatten(0, 2),
-        _precise(source).flatten(0, 2),
+        precise(target).flatten(0, 2),
+        precise(source).flatten(0, 2),
         bias,
         _head_rows(neighbors, target.size(2)),
         scale,
@@ -71,7 +71,7 @@ def edge_sum(weight: Tensor, source: Tensor, neighbors: Tensor) -> Tensor:
     """
     rows = _head_rows(neighbors, source.size(2))
     bags = weight.transpose(2, 3).reshape(rows.shape)
-    values = _precise(source)
+    values = precise(source)
     sums = _EdgeSum.apply(bags.to(values.dtype), values.flatten(0, 2), rows)
     return sums.view(source.shape).to(source.dtype)
 
@@ -81,8 +81,8 @@ def is_exporting() -> bool:
     return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
-def _precise(x: Tensor) -> Tensor:
-    """Sums of half-precision numbers are accumulated in 32 bits."""
+def precise(x: Tensor) -> Tensor:
+    """``x`` in 32 bits, in which sums of half-precision numbers are accumulated."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 

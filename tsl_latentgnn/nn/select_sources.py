@@ -98,7 +98,6 @@ def select_sources(
                 part = block[:, : columns.stop - j]
                 if bias_rows is not None:
                     part += bias_rows[columns]
-                _bound(part)
                 if mask is not None:
                     _withhold(part, ~mask[batch, columns].unsqueeze(-1))
                 start, stop = max(i, j), min(rows.stop, columns.stop)
@@ -169,7 +168,6 @@ def select_candidates(
         edges = candidates.expand(q.size(0), -1, -1)
         block = edge_score(q, k_, edges, scale, bias, width.expand_as(edges)).squeeze(-1)
         block = block.to(query.dtype).transpose(1, 2).contiguous()
-        _bound(block)
         if absent is not None:
             away = absent if absent.size(0) == 1 else absent[batch]
             _withhold(block, away.transpose(1, 2))
@@ -223,12 +221,6 @@ def _fill_up(x: Tensor, size: int) -> Tensor:
     """``x`` ``[*, M, d]`` with rows of zeros up to a multiple of ``size`` rows."""
     missing = -x.size(-2) % size
     return x if missing == 0 else F.pad(x, (0, 0, 0, missing))
-
-
-def _bound(scores: Tensor) -> None:
-    """Keep a score that is below the range of half precision apart from what is taken already."""
-    if scores.dtype in (torch.half, torch.bfloat16):
-        scores.clamp_(min=torch.finfo(scores.dtype).min)
 
 
 def _withhold(scores: Tensor, absent: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .edge_ops import edge_score, edge_sum
+from .edge_ops import edge_score, edge_sum, precise
 from .select_sources import select_candidates, select_sources
 
 
@@ -86,13 +86,15 @@ def topk_scores(
     r"""The :math:`k` best sources of every target and their scores; arguments as for :func:`topk_attention`.
 
     Of equal scores the source of lower index wins, whatever the size of the blocks. Only the scores of the edges have a
-    gradient, and only they are kept for it.
+    gradient, and only they are kept for it. Scores are of 32 bits at least, under autocast too: in half precision many
+    would be equal, and large ones Inf.
 
     Returns:
         tuple: Scores :math:`[G, N, k, H]`; sources :math:`[G, N, k]`; and which of these may send, booleans
         :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
         the places that are left.
     """
+    query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
@@ -134,9 +136,9 @@ def topk_scores(
         )
         neighbors = table.expand(graphs, -1, -1).gather(2, columns)
         present = allowed.expand(graphs, -1, -1).gather(2, columns)
-    # With one head the selection has seen the very scores, unless in half precision.
-    exact = heads == 1 and query.dtype in (torch.float, torch.double)
-    scores = edge_score(query, key, neighbors, scale, bias, columns, known if exact else None)
+    # With one head the selection has seen the very scores.
+    seen = known if heads == 1 else None
+    scores = edge_score(query, key, neighbors, scale, bias, columns, seen)
     return scores, neighbors, present
 
 
@@ -159,7 +161,7 @@ def weighted_sum(weights: Tensor, value: Tensor, neighbors: Tensor, dense: bool)
     times = value.size(0) // neighbors.size(0)
     weights = repeat_graphs(weights, times)
     if dense:
-        return torch.einsum("gijh,gjhd->gihd", weights, value)
+        return torch.einsum("gijh,gjhd->gihd", weights.to(value.dtype), value)
     return edge_sum(weights, value, repeat_graphs(neighbors, times))
 
 
@@ -175,7 +177,8 @@ def _all_scores(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """:func:`topk_scores` of all sources, in their own order."""
     graphs, num_nodes = query.shape[:2]
-    scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
+    with torch.autocast(query.device.type, enabled=False):
+        scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
     if bias is not None:
         scores = scores + bias.unsqueeze(-1)
     everyone = torch.arange(num_nodes, device=query.device).expand(graphs, num_nodes, -1)
