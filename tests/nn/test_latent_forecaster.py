@@ -576,6 +576,7 @@ def test_dropout_acts_in_training_only():
 
 def test_reset_parameters_draws_all_anew():
     network = make(node_emb_size=2, norm="layer", head="gaussian", static=2)
+    network.scale_factor.fill_(2.0)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.reset_parameters()
     state = network.state_dict()
