@@ -28,6 +28,7 @@ def test_good_ints(value):
     [
         (0, ValueError, r"'size' must be an int >= 1 \(got 0\)"),
         (4, ValueError, r"'size' must be an int <= 3 \(got 4\)"),
+        (2**63, ValueError, r"'size' must be an int <= 3 \(got 9223372036854775808\)"),
         (2.0, TypeError, r"'size' must be an int \(got 2.0 of type float\)"),
         ("2", TypeError, r"'size' must be an int \(got '2' of type str\)"),
         (True, TypeError, r"'size' must be an int \(got True of type bool\)"),
@@ -38,6 +39,17 @@ def test_good_ints(value):
 def test_bad_ints(value, error, message):
     with pytest.raises(error, match=message):
         check_int("size", value, 1, 3)
+
+
+def test_sizes_that_no_tensor_has():
+    assert check_int("size", 2**63 - 1) == 2**63 - 1
+    with pytest.raises(ValueError, match=r"'size' must be an int <= 9223372036854775807 \(got 9"):
+        check_int("size", 2**63, 1)
+
+
+def test_a_number_too_small_for_a_float_is_zero():
+    with pytest.raises(ValueError, match=r"'rate' must be > 0.0 \(got Fraction"):
+        check_float("rate", Fraction(1, 10**400), 0.0, exclusive_minimum=True)
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 1, np.float32(0.5), Fraction(1, 2)])
@@ -54,6 +66,7 @@ def test_good_floats(value):
         (1.1, ValueError, r"'rate' must be a number <= 1.0 \(got 1.1\)"),
         (math.nan, ValueError, r"'rate' must be finite \(got nan\)"),
         (math.inf, ValueError, r"'rate' must be finite \(got inf\)"),
+        (10**400, ValueError, r"'rate' must be finite \(got 10{400}\)"),
         ("0.5", TypeError, r"'rate' must be a number \(got '0.5' of type str\)"),
         (False, TypeError, r"'rate' must be a number \(got False of type bool\)"),
         (None, TypeError, r"'rate' must be a number \(got None of type NoneType\)"),

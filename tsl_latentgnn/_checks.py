@@ -10,14 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: The largest size that torch takes.
+LARGEST_INT = 2**63 - 1
+
 
 def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
     """Return ``value`` if it is an integer in ``[minimum, maximum]``."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         came = f"shape {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
         raise TypeError(f"'{name}' must be an int (got {came} of type {type(value).__name__}).")
-    _check_bounds(name, value, minimum, maximum, "an int")
-    return int(value)
+    value = int(value)  # so that nothing computes in few bits with it
+    _check_bounds(name, value, minimum, LARGEST_INT if maximum is None else maximum, "an int")
+    return value
 
 
 def check_float(
@@ -33,12 +37,16 @@ def check_float(
         raise TypeError(
             f"'{name}' must be a number (got {value!r} of type {type(value).__name__})."
         )
-    if not math.isfinite(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"'{name}' must be finite (got {value!r}).")
-    if exclusive_minimum and minimum is not None and value <= minimum:
+    if exclusive_minimum and minimum is not None and number <= minimum:
         raise ValueError(f"'{name}' must be > {minimum} (got {value!r}).")
-    _check_bounds(name, value, minimum, maximum, "a number")
-    return float(value)
+    _check_bounds(name, number, minimum, maximum, "a number")
+    return number
 
 
 def _check_bounds(name: str, value: Any, minimum: Any, maximum: Any, what: str) -> None:

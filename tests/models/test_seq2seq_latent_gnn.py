@@ -487,7 +487,7 @@ def test_reset_parameters_draws_anew():
         ({"teacher_forcing_ratio": 1.1}, ValueError, "'teacher_forcing_ratio' .* <= 1"),
         ({"teacher_forcing_ratio": -0.1}, ValueError, "'teacher_forcing_ratio' .* >= 0"),
         ({"teacher_forcing_ratio": None}, TypeError, "'teacher_forcing_ratio' must be a number"),
-        ({"temperature": 0}, ValueError, "'temperature' must be > 0"),
+        ({"temperature": 0}, ValueError, "'temperature' must be a number >= 1e-06"),
         ({"heads": 3}, ValueError, "'heads' must divide"),
         ({"modes": (0, 1)}, ValueError, "'modes1' must be an int >= 1"),
         ({"norm": "none"}, ValueError, "'norm' must be one of"),

@@ -804,7 +804,7 @@ def test_the_smallest_graphs_with_candidates(num_nodes, self_loops):
         ({"k_neighbors": 0}, ValueError, "'k_neighbors' must be an int >= 1"),
         ({"k_neighbors": 7}, ValueError, "'k_neighbors' must be an int <= 6"),
         ({"k_neighbors": True}, TypeError, "'k_neighbors' must be an int"),
-        ({"temperature": 0.0}, ValueError, "'temperature' must be > 0"),
+        ({"temperature": 0.0}, ValueError, "'temperature' must be a number >= 1e-06"),
         ({"temperature": math.nan}, ValueError, "'temperature' must be finite"),
         ({"temperature": "1"}, TypeError, "'temperature' must be a number"),
         ({"heads": 0}, ValueError, "'heads' must be an int >= 1"),

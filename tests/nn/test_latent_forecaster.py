@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -641,8 +642,8 @@ def test_gradients(options, masked):
         ({"hidden_size": "4"}, TypeError, "'hidden_size' must be an int"),
         ({"k_neighbors": 0}, ValueError, "'k_neighbors' must be an int >= 1"),
         ({"k_neighbors": 6}, ValueError, "'k_neighbors' must be an int <= 5"),
-        ({"temperature": 0.0}, ValueError, "'temperature' must be > 0"),
-        ({"temperature": -1.0}, ValueError, "'temperature' must be > 0"),
+        ({"temperature": 0.0}, ValueError, "'temperature' must be a number >= 1e-06"),
+        ({"temperature": -1.0}, ValueError, "'temperature' must be a number >= 1e-06"),
         ({"heads": 3}, ValueError, "'heads' must divide"),
         ({"static": "half"}, ValueError, "'static' must be 'full'"),
         ({"static": None, "dynamic": False}, ValueError, "'static' must not be None"),
@@ -777,3 +778,11 @@ def test_modes_from_a_configuration():
     omegaconf = pytest.importorskip("omegaconf")
     network = make(modes=omegaconf.OmegaConf.create([3, 2]))
     assert (network.spectral_encoder.modes1, network.spectral_encoder.modes2) == (3, 2)
+
+
+def test_sizes_of_few_bits():
+    sizes = {"exog_size": np.int8(120), "node_emb_size": np.int8(120), "hidden_size": np.int8(120)}
+    model = LatentForecaster(np.int8(100), 1, 2, 3, k_neighbors=2, **sizes)
+    assert model.input_encoder.in_features == 2 * 100 + 120 + 120
+    forecast = model(torch.zeros(1, 2, 3, 100), u=torch.zeros(1, 2, 3, 120))
+    assert forecast.mean.shape == (1, 2, 3, 1)

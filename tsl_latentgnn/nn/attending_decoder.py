@@ -63,9 +63,9 @@ class AttendingDecoder(Module):
         self.output_size = check_int("output_size", output_size, 1)
         self.exog_size = check_int("exog_size", exog_size, 0)
         self.dropout = check_float("dropout", dropout, 0.0, 1.0)
-        self.lstm = build_lstm(output_size + exog_size, hidden_size, num_layers, dropout)
-        self.fc_out = Linear(2 * hidden_size, hidden_size)
-        self.final_out = Linear(hidden_size, output_size)
+        self.lstm = build_lstm(self.output_size + self.exog_size, hidden_size, num_layers, dropout)
+        self.fc_out = Linear(2 * self.lstm.hidden_size, self.lstm.hidden_size)
+        self.final_out = Linear(self.lstm.hidden_size, self.output_size)
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""

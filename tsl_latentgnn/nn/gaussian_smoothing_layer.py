@@ -59,7 +59,8 @@ class GaussianSmoothingLayer(Module):
 
 def check_odd(name: str, value: int) -> int:
     """Return ``value`` if it is an odd integer of at least 1."""
-    if check_int(name, value, 1) % 2 == 0:
+    value = check_int(name, value, 1)
+    if value % 2 == 0:
         raise ValueError(f"'{name}' must be odd, to be centred on a time step (got {value}).")
     return value
 

@@ -27,6 +27,9 @@ from .topk_attention import edge_softmax, repeat_graphs, topk_scores, weighted_s
 #: Names of the parameters that a static correlation may have.
 STATIC_PARAMETERS = ("correlation", "target_embedding", "source_embedding")
 
+#: Smallest temperature: the largest score takes all, and scores divided by it are still numbers.
+MIN_TEMPERATURE = 1e-6
+
 
 class LatentCorrelationGCN(MessagePassing):
     r"""Graph convolution whose top-:math:`k` graph comes from attention between the nodes.
@@ -62,7 +65,7 @@ class LatentCorrelationGCN(MessagePassing):
         num_nodes (int): Number of nodes :math:`N` of each graph.
         k_neighbors (int, optional): Number of sources :math:`k` of each target, the self edge included;
             ``None`` is dense attention over all nodes. (default: ``None``)
-        temperature (float): Temperature :math:`\tau > 0` of the softmax. (default: ``1.0``)
+        temperature (float): Temperature :math:`\tau \ge 10^{-6}` of the softmax. (default: ``1.0``)
         add_self_loops (bool): If ``True``, the self edge of a target is always one of its :math:`k`; otherwise it
             competes like any other. A masked node keeps its self edge, with weight 0. (default: ``True``)
         heads (int): Number of attention heads. (default: ``1``)
@@ -121,7 +124,7 @@ class LatentCorrelationGCN(MessagePassing):
             check_int("k_neighbors", k_neighbors, 1, self.num_nodes)
         self.k_neighbors = k_neighbors
         self.dense_training = False
-        self.temperature = check_float("temperature", temperature, 0.0, exclusive_minimum=True)
+        self.temperature = check_float("temperature", temperature, MIN_TEMPERATURE)
         self.add_self_loops = check_bool("add_self_loops", add_self_loops)
         self.heads = check_int("heads", heads, 1)
         self.concat = check_bool("concat", concat)

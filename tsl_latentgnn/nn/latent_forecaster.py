@@ -154,11 +154,11 @@ class LatentForecaster(Module):
     ) -> None:
         super().__init__()
         self.input_name = input_name
-        self.input_size = check_int("input_size", input_size, 1)
+        self.input_size = input_size = check_int("input_size", input_size, 1)
         self.output_size = check_int("output_size", output_size, 1, self.input_size)
         self.horizon = check_int("horizon", horizon, 1)
         self.num_nodes = check_int("num_nodes", num_nodes, 1)
-        self.exog_size = check_int("exog_size", exog_size, 0)
+        self.exog_size = exog_size = check_int("exog_size", exog_size, 0)
         self.future_exog_size = check_int("future_exog_size", future_exog_size, 0)
         self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
@@ -200,7 +200,7 @@ class LatentForecaster(Module):
             dynamic=dynamic,
         )
         self.temporal_encoder = LSTMEncoder(hidden_size, hidden_size, lstm_layers, dropout)
-        known_size = future_exog_size + node_emb_size
+        known_size = self.future_exog_size + node_emb_size
         self.decoder: AttendingDecoder | HorizonReadout
         if decoder == "attention":
             self.decoder = AttendingDecoder(

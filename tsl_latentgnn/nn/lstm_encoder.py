@@ -38,7 +38,7 @@ class LSTMEncoder(Module):
     ) -> None:
         super().__init__()
         self.input_size = check_int("input_size", input_size, 1)
-        self.lstm = build_lstm(input_size, hidden_size, num_layers, dropout)
+        self.lstm = build_lstm(self.input_size, hidden_size, num_layers, dropout)
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -59,7 +59,7 @@ def build_lstm(input_size: int, hidden_size: int, num_layers: int, dropout: floa
     """A batch-first LSTM; dropout acts between layers, so a single layer has none."""
     hidden_size = check_int("hidden_size", hidden_size, 1)
     num_layers = check_int("num_layers", num_layers, 1)
-    check_float("dropout", dropout, 0.0, 1.0)
+    dropout = check_float("dropout", dropout, 0.0, 1.0)
     between = dropout if num_layers > 1 else 0.0
     return torch.nn.LSTM(input_size, hidden_size, num_layers, batch_first=True, dropout=between)
 
