@@ -1,7 +1,11 @@
-"""Profiles of hypothesis: ``--hypothesis-profile=long`` runs a hundred times the examples of the fuzz tests."""
+"""No test reaches the network. ``--hypothesis-profile=long`` runs twenty times the examples and more."""
 
 from __future__ import annotations
 
+import ipaddress
+import socket
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", deadline=None)
@@ -11,3 +15,28 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse connections of Python's sockets to anything but this machine."""
+
+    def guard(connect):
+        def guarded(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
+                raise RuntimeError(f"A test tried to reach the network: {address}.")
+            return connect(self, address)
+
+        return guarded
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guard(getattr(socket.socket, name)))
+        yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 
@@ -78,3 +79,34 @@ def test_public_names_are_there(package):
     assert sorted(module.__all__) == sorted(set(module.__all__))
     for name in module.__all__:
         assert getattr(module, name).__name__ == name
+
+
+@pytest.mark.tsl
+def test_imports_do_not_touch_the_network():
+    code = """
+touched = []
+sys.addaudithook(lambda event, args: touched.append(event) if event.startswith("socket.") else None)
+import tsl_latentgnn.engines, tsl_latentgnn.evaluation, tsl_latentgnn.models, tsl_latentgnn.visualization
+from tsl_latentgnn.models import LatentGNNModel
+# urllib3, which tsl brings along, tries whether an address of this machine can be of IPv6.
+assert set(touched) <= {"socket.__new__", "socket.bind"}, touched
+"""
+    loaded(code, [])
+
+
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")]
+)
+def test_the_tests_are_kept_off_the_network(family, host):
+    with socket.socket(family) as connection:
+        for connect in (connection.connect, connection.connect_ex):
+            with pytest.raises(RuntimeError, match=f"A test tried to reach the network.*{host}"):
+                connect((host, 9))
+
+
+def test_the_tests_may_connect_to_this_machine():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as connection,
+    ):
+        assert connection.getpeername() == server.getsockname()
