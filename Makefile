@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint bench test-native clean
+.PHONY: help install demo test fuzz lint bench test-native test-oldest dist clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,11 @@ READY := $(VENV)/.ready
 # The native extensions live in an environment of their own, so that `make test` stays without them.
 NATIVE := .venv-native
 NATIVE_READY := $(NATIVE)/.ready
+# So do the oldest supported versions, and what is built to be handed out.
+OLDEST := .venv-oldest
+OLDEST_READY := $(OLDEST)/.ready
+SMOKE := .venv-smoke
+PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +52,23 @@ $(NATIVE_READY): pyproject.toml constraints.txt
 test-native: $(NATIVE_READY) ## Build torch-scatter and torch-sparse, run the tsl-facing tests on them
 	OMP_NUM_THREADS=1 $(NATIVE)/bin/python -m pytest -m tsl
 
+$(OLDEST_READY): pyproject.toml constraints-oldest.txt
+	python3.11 -m venv $(OLDEST)
+	$(OLDEST)/$(PIP_INSTALL) -c constraints-oldest.txt -e ".[bench,viz,dev]"
+	@touch $@
+
+test-oldest: $(OLDEST_READY) ## Run the test suite on the oldest supported versions (Python 3.11)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
+
+dist: $(READY) ## Build wheel and sdist, and try each in an empty environment
+	rm -rf build dist
+	$(BIN)/python -m build
+	for file in dist/*.whl dist/*.tar.gz; do \
+		rm -rf $(SMOKE) && $(PYTHON) -m venv $(SMOKE) && \
+		$(SMOKE)/$(PIP_INSTALL) -c constraints.txt $$file && \
+		$(SMOKE)/bin/python -I tests/smoke.py || exit 1; \
+	done
+
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

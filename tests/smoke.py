@@ -1,0 +1,30 @@
+"""What an installed tsl-latentgnn has to do; runs where nothing but its dependencies is installed."""
+
+from importlib.metadata import files
+from pathlib import PurePosixPath
+
+import torch
+
+import tsl_latentgnn
+
+# isort: split
+from tsl_latentgnn.engines import LatentGNNPredictor
+from tsl_latentgnn.evaluation import metrics
+from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+
+installed = [PurePosixPath(str(path)) for path in files("tsl-latentgnn") or []]
+folders = {path.parts[0] for path in installed}
+own = f"tsl_latentgnn-{tsl_latentgnn.__version__}.dist-info"
+assert folders == {"tsl_latentgnn", own}, folders
+assert PurePosixPath("tsl_latentgnn/py.typed") in installed
+
+with torch.no_grad():
+    y, attention = Seq2SeqLatentGNN(3, 8, 5, 2)(torch.randn(2, 6, 5, 3))
+assert y.shape == (2, 2, 5)
+assert torch.allclose(attention.sum(-1), torch.ones(2, 5))
+
+sizes = {"input_size": 1, "output_size": 1, "horizon": 2, "n_nodes": 5}
+predictor = LatentGNNPredictor(model_class=LatentGNNModel, model_kwargs=sizes)
+assert predictor.model(torch.randn(2, 6, 5, 1)).shape == (2, 2, 5, 1)
+assert metrics(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))["MAE"] == 1.0
+print(f"tsl-latentgnn {tsl_latentgnn.__version__} works as installed")
