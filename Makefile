@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint bench test-native test-oldest dist clean
+.PHONY: help install demo test fuzz coverage lint bench test-native test-oldest dist clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,6 +34,9 @@ test: $(READY) ## Run the whole test suite
 
 fuzz: $(READY) ## Try 20,000 wild arguments, inputs and files
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long
+
+coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
 
 lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/ruff check .
