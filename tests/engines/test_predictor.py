@@ -644,3 +644,24 @@ def test_a_model_made_outside_takes_weights_of_its_shape(saved):
     wide = LatentGNNPredictor(LatentGNNModel(**{**kwargs, "hidden_size": 8}))
     with pytest.raises(ValueError, match=r"\(4,\), not \(8,\)|\(4, .*, not \(8, "):
         wide.load_model(saved)
+
+
+@pytest.mark.parametrize("loss_fn", [MaskedMAE(), MaskedMSE()])
+@pytest.mark.parametrize("scale_target", [False, True])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
+def test_a_masked_target_has_no_influence_on_the_training(loss_fn, scale_target, value):
+    def step(spoil):
+        predictor = make(loss_fn=loss_fn, scale_target=scale_target)
+        predictor.log_metrics = predictor.log_loss = lambda *args, **kwargs: None
+        batch = make_batch(make_data())
+        assert not bool(batch.mask.all())
+        if spoil:
+            batch.y[~batch.mask] = value
+        loss = predictor.training_step(batch, 0)
+        return loss, torch.autograd.grad(loss, list(predictor.model.parameters()))
+
+    (expected, gradients), (loss, same) = step(False), step(True)
+    assert torch.equal(loss, expected)
+    for gradient, other in zip(gradients, same, strict=True):
+        assert torch.equal(gradient, other)
+    assert any(bool(gradient.any()) for gradient in gradients)

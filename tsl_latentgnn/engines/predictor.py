@@ -272,6 +272,10 @@ class LatentGNNPredictor(Predictor):
             self.log("teacher_forcing_ratio", ratio, batch_size=batch.batch_size)
         if self.is_gaussian:
             return self._likelihood_step(batch, "train", scaled=self.scale_target)
+        mask = batch.get("mask")
+        if mask is not None:
+            # tsl's losses leave out what is masked, but the gradient of MaskedMSE is NaN where it is NaN.
+            batch.y = batch.y.masked_fill(~mask.bool(), 0.0)
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Data, batch_idx: int) -> Tensor:
