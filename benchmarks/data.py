@@ -23,6 +23,7 @@ from benchmarks.models import (
     get_model_class,
 )
 from tsl_latentgnn._compat import mend_tsl
+from tsl_latentgnn.engines import DataCard
 
 mend_tsl()
 
@@ -73,6 +74,7 @@ class ForecastingData:
         datamodule: Splits, scales and batches the windows; already set up.
         step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
         slots_per_day: Steps of a day; ``None`` where there is no clock.
+        encoded: Units of the encoded time that is the covariate ``u``; empty without.
     """
 
     dataset: Any
@@ -80,6 +82,11 @@ class ForecastingData:
     datamodule: Any
     step_minutes: float | None
     slots_per_day: int | None
+    encoded: tuple[str, ...] = ()
+
+    def card(self) -> DataCard:
+        """Return the callback that writes into checkpoints what forecasts from raw readings need."""
+        return DataCard(self.dataset.nodes, self.encoded)
 
     def marks(self) -> dict[str, int]:
         """Return the points of the horizon to report, ``{label: index of the step}``.
@@ -180,12 +187,14 @@ def load_data(cfg: DictConfig) -> ForecastingData:
         horizon=cfg.horizon,
         stride=cfg.stride,
     )
+    encoded: tuple[str, ...] = ()
     if step_minutes is not None and cfg.dataset.time_of_day:
         if cfg.model.name in INDEX_COVARIATES:
             u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
             u = u.astype(np.int64)
         else:
-            u = dataset.datetime_encoded("day").values
+            encoded = ("day",)
+            u = dataset.datetime_encoded(list(encoded)).values
         windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
     if cfg.dataset.future_u and "u_future" in inputs and "u" in windows.covariates:
         windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
@@ -213,7 +222,7 @@ def load_data(cfg: DictConfig) -> ForecastingData:
         _mend_scaler(windows)
     if cfg.model.name in BASELINES:
         _add_forecast(cfg.model.name, datamodule)
-    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day, encoded)
 
 
 def _check_files(dataset_class: Any, data_dir: str, hparams: Mapping[str, Any]) -> None:

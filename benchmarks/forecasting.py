@@ -198,7 +198,10 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         "default_root_dir": cfg.run.dir,
         "logger": exp_logger,
         "gradient_clip_val": cfg.grad_clip_val,
-        "callbacks": [EndTogether(), *([state, timer, stopping, checkpoint] if trained else [])],
+        "callbacks": [
+            EndTogether(),
+            *([state, timer, stopping, data.card(), checkpoint] if trained else []),
+        ],
         "enable_checkpointing": trained,
         **_to_dict(cfg.trainer),
     }
