@@ -48,14 +48,20 @@ class Footprint(NamedTuple):
         return cls(process.memory_info().rss / 2**20, process.num_fds(), len(children))
 
 
+#: Steps from one line of progress to the next.
+_PROGRESS = 50
+
+
 class _Watch(Callback):
-    """Notes the footprint after every step."""
+    """Notes the footprint after every step, and tells it now and then."""
 
     def __init__(self) -> None:
         self.steps: list[Footprint] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         self.steps.append(Footprint.now())
+        if len(self.steps) % _PROGRESS == 0:
+            print(f"step {len(self.steps)}: {self.steps[-1]}", file=sys.stderr, flush=True)
 
 
 def watch(cfg: DictConfig, steps: int) -> tuple[list[Footprint], Footprint, Footprint]:
