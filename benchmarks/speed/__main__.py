@@ -1,4 +1,4 @@
-"""Ratios of speed and memory: ``python -m benchmarks.speed [graph|memory|seq2seq|models|all]``.
+"""Ratios of speed and memory: ``python -m benchmarks.speed [graph|memory|seq2seq|models|latency|all]``.
 
 Both sides of a ratio are measured in this run, in float32, in turns (A, B, A, B, ...) after a
 warm-up. A measured ratio is the median over the rounds, beside it its first and third quartile.
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.environment import git_revision, hardware, versions
-from benchmarks.speed import graph, memory, models, seq2seq
+from benchmarks.speed import graph, latency, memory, models, seq2seq
 from benchmarks.speed.report import Table
 from benchmarks.speed.settings import Settings
 
@@ -25,6 +25,7 @@ SECTIONS: dict[str, Callable[[Settings], list[Table]]] = {
     "memory": memory.measure,
     "seq2seq": seq2seq.measure,
     "models": models.measure,
+    "latency": latency.measure,
 }
 
 

@@ -91,7 +91,7 @@ def training_step(
     name: str, batch: int, nodes: int, edges: int, device: torch.device
 ) -> Callable[[], object]:
     """Return forward, masked MAE, backward and Adam step of a model of the benchmark."""
-    model, inputs, optimizer = _build(name, batch, nodes, edges, device)
+    model, inputs, optimizer = build(name, batch, nodes, edges, device)
     target = torch.randn(batch, _STEPS, nodes, 1, device=device)
     valid = torch.rand(target.shape, device=device) < _VALID
     model.train()
@@ -108,7 +108,7 @@ def inference(
     name: str, batch: int, nodes: int, edges: int, device: torch.device
 ) -> Callable[[], object]:
     """Return the forward pass of a model of the benchmark, without gradients."""
-    model, inputs, _ = _build(name, batch, nodes, edges, device)
+    model, inputs, _ = build(name, batch, nodes, edges, device)
     model.eval()
 
     def run() -> Tensor:
@@ -155,7 +155,7 @@ def random_graph(nodes: int, edges: int) -> tuple[Tensor, Tensor]:
     return edge_index, 1 - 0.9 * torch.rand(edges)
 
 
-def _build(
+def build(
     name: str, batch: int, nodes: int, edges: int, device: torch.device
 ) -> tuple[Module, dict[str, Tensor], torch.optim.Optimizer]:
     """Return a model as the benchmark sets it up, a batch for it, and its optimizer."""

@@ -12,6 +12,7 @@ import torch
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed import graph, models, seq2seq, timing
 from benchmarks.speed.footprint import fit_exponent, peak_growth_mib
+from benchmarks.speed.latency import format_latency
 from benchmarks.speed.memory import layer_step, score_product
 from benchmarks.speed.models import masked_mae, random_graph
 from benchmarks.speed.report import Row, Table, Target, format_rate, format_seconds
@@ -272,7 +273,7 @@ def test_the_published_code_is_compared_on_as_many_cores(monkeypatch, threads, s
     ],
 )
 def test_models_are_those_of_the_benchmark(make_cfg, name, inputs, learning_rate):
-    model, batch, optimizer = models._build(name, 2, 9, 20, torch.device("cpu"))
+    model, batch, optimizer = models.build(name, 2, 9, 20, torch.device("cpu"))
     assert set(batch) == inputs
     assert model(**batch).shape == (2, 12, 9, 1)
     assert optimizer.param_groups[0]["lr"] == learning_rate
@@ -291,13 +292,13 @@ def test_models_are_those_of_the_benchmark(make_cfg, name, inputs, learning_rate
 @pytest.mark.parametrize("name", ["latentgnn", "gwnet", "agcrn", "dcrnn"])
 def test_a_training_step_trains_and_inference_does_not(monkeypatch, name):
     built = []
-    build = models._build
+    build = models.build
 
     def spy(*arguments):
         built.append(build(*arguments))
         return built[-1]
 
-    monkeypatch.setattr(models, "_build", spy)
+    monkeypatch.setattr(models, "build", spy)
     arguments = {"name": name, "batch": 2, "nodes": 9, "edges": 20, "device": torch.device("cpu")}
     step, infer = models.training_step(**arguments), models.inference(**arguments)
     before = [[p.detach().clone() for p in model.parameters()] for model, _, _ in built]
@@ -378,6 +379,7 @@ def test_every_section_runs_end_to_end(tmp_path, capsys):
         "A",
         "Sequence-to-sequence",
         "Models",
+        "Latency",
     ]
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     measured = {row[0]: row[3] for row in rows if row[3].endswith(("×", "GiB"))}
@@ -389,6 +391,8 @@ def test_every_section_runs_end_to_end(tmp_path, capsys):
         "time to `q @ k.mT`, static full",
         "training to the bare recurrence",
         "inference to the bare recurrence",
+        "eager",
+        "exported",
         *(
             f"{what} to {model}"
             for what, model in itertools.product(
@@ -445,3 +449,8 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         speed.main(["--device", "cuda"])
     assert "'--device' must be cpu where there is no GPU (got cuda)." in capsys.readouterr().err
+
+
+def test_latency_is_median_and_99th_percentile():
+    seconds = [0.001 * (i + 1) for i in range(101)]
+    assert format_latency(seconds[::-1]) == "51 / 100 ms"
