@@ -135,6 +135,10 @@ class LatentGNNPredictor(Predictor):
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(checkpoint_path, "checkpoint_path")
+        hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+        if isinstance(hparams, dict) and "_instantiator" in hparams:
+            # Lightning would import and call what this text names.
+            raise ValueError("'checkpoint_path' must name no '_instantiator' to call (got one).")
         # What Lightning reads is what was let through, written anew.
         memory = BytesIO()
         torch.save(checkpoint, memory)
