@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 import os
 from types import SimpleNamespace
@@ -588,6 +590,26 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(saved, tmp_path, name)
     assert not (tmp_path / "ran").exists()
     torch.load(tmp_path / "hostile.ckpt", weights_only=False)
     assert (tmp_path / "ran").exists()  # the payload is live: only the safety held it
+
+
+@pytest.mark.parametrize("key", ["hyper_parameters", "hparams", "module_arguments"])
+def test_a_checkpoint_does_not_choose_who_makes_the_model(saved, tmp_path, monkeypatch, key):
+    """A text is data to torch, but Lightning imports and calls what it names."""
+    called = []
+    (tmp_path / "hostile_module.py").write_text("def make(cls, kwargs):\n    CALLED.append(cls)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("hostile_module")
+    monkeypatch.setattr(module, "CALLED", called, raising=False)
+    checkpoint = torch.load(saved, weights_only=True)
+    checkpoint.setdefault(key, {})["_instantiator"] = "hostile_module.make"
+    torch.save(checkpoint, tmp_path / "named.ckpt")
+    twin = LatentGNNPredictor.load_from_checkpoint(tmp_path / "named.ckpt")
+    assert called == []
+    weights = checkpoint["state_dict"]
+    assert all(torch.equal(value, weights[name]) for name, value in twin.state_dict().items())
+    with contextlib.suppress(AttributeError, NotImplementedError):
+        Predictor.load_from_checkpoint(tmp_path / "named.ckpt")
+    assert called == [Predictor]  # it is live: only the override held it
 
 
 @pytest.mark.parametrize("name", ["filename", "checkpoint_path"])

@@ -135,15 +135,12 @@ class LatentGNNPredictor(Predictor):
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(checkpoint_path, "checkpoint_path")
-        hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-        if isinstance(hparams, dict) and "_instantiator" in hparams:
-            # Lightning would import and call what this text names.
-            raise ValueError("'checkpoint_path' must name no '_instantiator' to call (got one).")
         # What Lightning reads is what was let through, written anew.
         memory = BytesIO()
         torch.save(checkpoint, memory)
         memory.seek(0)
-        return super().load_from_checkpoint(memory, *args, **kwargs)
+        # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
+        return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
 
     def on_train_epoch_start(self) -> None:
         """Begin an epoch: dense, or along the best sources."""
