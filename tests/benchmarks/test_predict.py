@@ -107,9 +107,9 @@ def test_standard_input_and_refusals(train, tmp_path, capsys, monkeypatch):
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     refuse(tmp_path / "other.ckpt", whole, "must be a Lightning checkpoint of a LatentGNNModel")
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04")
-    refuse(tmp_path / "cut.ckpt", whole, "cut short or damaged")
+    refuse(tmp_path / "cut.ckpt", whole, "cut short, damaged")
     torch.save(content | {"x": print}, tmp_path / "code.ckpt")
-    refuse(tmp_path / "code.ckpt", whole, "must hold nothing but data")
+    refuse(tmp_path / "code.ckpt", whole, "that holds nothing but data")
 
 
 def test_a_model_of_several_channels_is_refused():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._compat import mend_tsl
+from ..engines.checkpoint import read_checkpoint
 from ..engines.data_card import DATA_CARD
 from ..models import LatentGNNModel
 
@@ -66,24 +66,12 @@ class Forecaster:
         """Read a Lightning checkpoint, with torch's ``weights_only`` safety on.
 
         Raises:
-            FileNotFoundError: If there is no such file.
+            OSError: If there is no such file, or it may not be read.
             ValueError: If it is no checkpoint of a :class:`~tsl_latentgnn.models.LatentGNNModel`, may carry code, or
                 was written without :class:`~tsl_latentgnn.engines.DataCard`.
         """
+        checkpoint = read_checkpoint(path, "checkpoint")
         path = os.fspath(path)
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except OSError:
-            raise
-        except pickle.UnpicklingError as error:
-            raise ValueError(
-                f"'checkpoint' must hold nothing but data (got {path!r}, which names functions or classes that are "
-                "not known to be harmless, or is no checkpoint; none of it was run)."
-            ) from error
-        except Exception as error:  # damaged bytes may fail anywhere
-            raise ValueError(
-                f"'checkpoint' must be a whole checkpoint (got {path!r}, which is cut short or damaged)."
-            ) from error
         hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
         model_class = hparams.get("model_class") if isinstance(hparams, dict) else None
         if not isinstance(hparams, dict) or model_class is not LatentGNNModel:
@@ -98,9 +86,9 @@ class Forecaster:
                 "benchmarks.forecasting has it."
             )
         model = LatentGNNModel(**hparams["model_kwargs"])
-        weights = checkpoint["state_dict"]
+        weights = checkpoint["state_dict"].items()
         model.load_state_dict(
-            {key[6:]: value for key, value in weights.items() if key.startswith("model.")}
+            {key.removeprefix("model."): v for key, v in weights if key.startswith("model.")}
         )
         return cls(model, checkpoint[DATA_CARD])
 
