@@ -11,7 +11,7 @@ import argparse
 import shlex
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     results = options.run_dir / "results.jsonl"
     first, *others = options.seeds
-    rows = list(dict.fromkeys([FULL, *options.rows]))
+    records = _read(results, options.overrides)
     for seed in options.seeds:
-        for row in rows:
-            records = _read(results, options.overrides)
+        for row in dict.fromkeys([FULL, *options.rows]):
             if options.no_training or (row, seed) in records:
                 continue
             if seed in others and not is_close(records, row, first, options.within):
@@ -92,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = options.run_dir / f"{list(ROWS).index(row):02d}_{seed}"
             record = run(row, seed, options.overrides, folder, options.data_dir)
             append_record(results, {**record, "command": command})
-    print(make_report(_read(results, options.overrides)))
+            records[row, seed] = record
+    print(make_report(records))
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -122,7 +122,7 @@ def _make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Records = Mapping[tuple[str, int], Mapping[str, Any]]
+_Records = dict[tuple[str, int], dict[str, Any]]
 
 
 def _read(results: Path, overrides: Sequence[str]) -> _Records:

@@ -149,14 +149,8 @@ def _forecasts(predictor: Any, batches: Iterable[Any]) -> tuple[np.ndarray, ...]
 
 def make_table(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table of the scores, means over the seeds."""
-    header = [
-        "",
-        "Step",
-        "Seeds",
-        "MAE of the mean",
-        "CRPS",
-        f"In the {100 * LEVEL:.0f} % interval",
-    ]
+    share = f"In the {100 * LEVEL:.0f} % interval"
+    header = ["Intervals", "Step", "Seeds", "MAE of the mean", "CRPS", share]
     lines = [header, ["---"] * 2 + ["---:"] * 4]
     place = LEVELS.index(LEVEL)
     for stage, title in STAGES.items():
