@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import seed_everything
 
-from benchmarks.forecasting import compose_run, fit_and_score
-from benchmarks.results import append_record, read_records
+from benchmarks.results import append_record
+from benchmarks.runs import add_run_options, read_runs, train
 from benchmarks.table import mean_std
 
 FULL = "preset"
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     results = options.run_dir / "results.jsonl"
     first, *others = options.seeds
-    records = _read(results, options.overrides)
+    records = {(r["label"], r["seed"]): r for r in read_runs(results, options.overrides)}
     for seed in options.seeds:
         for row in dict.fromkeys([FULL, *options.rows]):
             if options.no_training or (row, seed) in records:
@@ -105,30 +104,14 @@ def _make_parser() -> argparse.ArgumentParser:
         default=0.01,
         help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--data-dir", help="folder of METR-LA's files (default: tsl's storage)")
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        default=Path("logs", "ablation"),
-        help="folder for checkpoints and results.jsonl; runs that are there are not made again",
-    )
     parser.add_argument(
         "--no-training", action="store_true", help="only make the table of the runs that are there"
     )
-    parser.add_argument(
-        "--overrides", nargs="*", default=["epochs=12"], help="Hydra overrides of every run"
-    )
+    add_run_options(parser, "ablation")
     return parser
 
 
 _Records = dict[tuple[str, int], dict[str, Any]]
-
-
-def _read(results: Path, overrides: Sequence[str]) -> _Records:
-    """Runs of earlier calls with the same overrides, by row and seed."""
-    records = read_records([results]) if results.exists() else iter(())
-    return {(r["label"], r["seed"]): r for r in records if r["overrides"] == list(overrides)}
 
 
 def is_close(records: _Records, row: str, seed: int, within: float) -> bool:
@@ -152,13 +135,9 @@ def run(
     Returns:
         dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides; its label is the row.
     """
-    texts = ["model=latentgnn", "dataset=la", "ckpt_path=last", *overrides, *ROWS[row]]
-    if data_dir is not None:
-        texts.append(f"data_dir={data_dir}")
-    cfg = compose_run(texts, folder, seed)
-    cfg.label = row
-    seed_everything(seed, verbose=False)
-    return {**fit_and_score(cfg).record, "overrides": list(overrides)}
+    texts = ["model=latentgnn", "dataset=la", *overrides, *ROWS[row]]
+    record = train(texts, folder, seed, data_dir).record
+    return {**record, "label": row, "overrides": list(overrides)}
 
 
 def make_report(records: _Records) -> str:

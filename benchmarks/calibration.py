@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import seed_everything
 from torch.distributions import Normal
 
-from benchmarks.forecasting import Outcome, compose_run, fit_and_score
-from benchmarks.results import append_record, mark_title, read_records
+from benchmarks.forecasting import Outcome
+from benchmarks.results import append_record, mark_title
+from benchmarks.runs import add_run_options, read_runs, train
 from benchmarks.table import mean_std
 from tsl_latentgnn.evaluation import crps_gaussian, interval_coverage, metrics
 from tsl_latentgnn.visualization import plot_reliability
@@ -56,26 +56,14 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
     parser.add_argument("--dataset", default="la", help="dataset (default: la)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--data-dir", help="folder of the dataset (default: tsl's storage)")
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        default=Path("logs", "calibration"),
-        help="folder for checkpoints and results.jsonl; seeds that are there are not run again",
-    )
     parser.add_argument("--figure", type=Path, help="reliability curve to write")
-    parser.add_argument(
-        "--overrides", nargs="*", default=["epochs=12"], help="Hydra overrides of every run"
-    )
+    add_run_options(parser, "calibration")
     return parser
 
 
 def _read(results: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Runs of earlier calls with the same dataset and overrides."""
-    records = read_records([results]) if results.exists() else iter(())
-    asked = (options.dataset, options.overrides)
-    return [r for r in records if (r["dataset"], r["overrides"]) == asked]
+    runs = read_runs(results, options.overrides)
+    return [run for run in runs if run["dataset"] == options.dataset]
 
 
 def run(
@@ -95,11 +83,7 @@ def run(
         calibration, and under each of :data:`STAGES` the scores of :func:`score`.
     """
     texts = ["model=latentgnn", f"dataset={dataset}", "+model.hparams.head=gaussian"]
-    texts += ["ckpt_path=last", *overrides]
-    if data_dir is not None:
-        texts.append(f"data_dir={data_dir}")
-    seed_everything(seed, verbose=False)
-    outcome = fit_and_score(compose_run(texts, folder, seed))
+    outcome = train([*texts, *overrides], folder, seed, data_dir)
     trained = score(outcome)
     factors = outcome.predictor.calibrate(outcome.data.datamodule.val_dataloader(), LEVEL)
     return {

@@ -107,9 +107,7 @@ def make_config(
     """The benchmark's configuration of model ``name`` on GPVAR-AZ, with the demo's changes."""
     texts = [f"model={name}", "dataset=gpvar", *overrides]
     texts += [change.format(epochs=epochs) for change in changes]
-    if data_dir is not None:
-        texts.append(f"data_dir={data_dir}")
-    return compose_run(texts, run_dir / name, seed)
+    return compose_run(texts, run_dir / name, seed, data_dir)
 
 
 def learned_graph(outcome: Outcome) -> Tensor:

@@ -130,16 +130,21 @@ def _publish(path: str, record: dict[str, Any]) -> None:
     print(describe(record))
 
 
-def compose_run(overrides: Sequence[str], folder: Path, seed: int) -> DictConfig:
+def compose_run(
+    overrides: Sequence[str], folder: Path, seed: int, data_dir: str | None = None
+) -> DictConfig:
     """Return the configuration of a run that no command line starts.
 
     Args:
         overrides: Hydra overrides of ``config/default.yaml``.
         folder: Folder of the run.
         seed: Its random seed; to seed the generators is left to the caller.
+        data_dir: Folder of the dataset. (default: tsl's storage)
     """
     with initialize_config_dir(str(CONFIG_DIR), version_base=None):
         cfg = compose("default", overrides=[*overrides, f"seed={seed}"])
+    if data_dir is not None:
+        cfg.data_dir = data_dir
     with open_dict(cfg):
         cfg.run = {"dir": str(folder), "name": f"{cfg.model.name}_{cfg.dataset.name}", "seed": seed}
     return cfg

@@ -29,6 +29,7 @@ from benchmarks.demo import noise_floor
 from benchmarks.environment import git_revision, hardware, versions
 from benchmarks.forecasting import Outcome, compose_run, fit_and_score
 from benchmarks.results import append_record, read_records
+from benchmarks.runs import add_run_options
 from benchmarks.table import mean_std
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.evaluation import graph_recovery
@@ -120,21 +121,11 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--data-dir", help="folder of the generated series, GPVAR_AZ.npy included")
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        default=Path("logs", "graph_recovery"),
-        help="folder for checkpoints, figures and results.jsonl; runs that are there are not made again",
-    )
     parser.add_argument(
         "--no-training", action="store_true", help="only make the tables of the runs that are there"
     )
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
-    parser.add_argument(
-        "--overrides", nargs="*", default=[], help="further Hydra overrides of every run"
-    )
+    add_run_options(parser, "graph_recovery", overrides=())
     return parser
 
 
@@ -187,9 +178,7 @@ def make_config(
 ) -> DictConfig:
     """The benchmark's configuration of a run, in which the model is not given the dataset's graph."""
     given = [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true"]
-    if data_dir is not None:
-        given.append(f"data_dir={data_dir}")
-    return compose_run([*given, *texts], folder, seed)
+    return compose_run([*given, *texts], folder, seed, data_dir)
 
 
 def true_graph(dataset: Any) -> Tensor:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from benchmarks.demo import learned_graph
-from benchmarks.forecasting import compose_run, fit_and_score
+from benchmarks.runs import add_run_options, train
 from tsl_latentgnn.visualization import plot_graph
 
 EARTH_KM = 6371.0
@@ -28,24 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train, or take up the run in the folder; print the figures and draw the graphs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.road_graph", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--data-dir", help="folder of METR-LA's files (default: tsl's storage)")
-    parser.add_argument(
-        "--run-dir",
-        type=Path,
-        default=Path("logs", "road_graph"),
-        help="folder for the checkpoints; a run that is there goes on, or is taken as it ended",
-    )
     parser.add_argument("--figure", type=Path, help="image to write")
-    parser.add_argument("--overrides", nargs="*", default=["epochs=12"], help="Hydra overrides")
+    add_run_options(parser, "road_graph")
     options = parser.parse_args(arguments)
 
     torch.set_num_threads(options.threads)
-    texts = ["model=latentgnn", "dataset=la", "ckpt_path=last", *options.overrides]
-    if options.data_dir is not None:
-        texts.append(f"data_dir={options.data_dir}")
-    seed_everything(options.seed, verbose=False)
-    outcome = fit_and_score(compose_run(texts, options.run_dir, options.seed))
+    texts = ["model=latentgnn", "dataset=la", *options.overrides]
+    outcome = train(texts, options.run_dir, options.seed, options.data_dir)
     learned = learned_graph(outcome).cpu().fill_diagonal_(0.0)
     road = road_network(outcome.data.windows)
     coordinates = sensor_coordinates(outcome.data.dataset)

@@ -85,10 +85,10 @@ def test_runs_once_and_further_seeds_only_of_close_rows(la_dir, tmp_path, monkey
     text = ablation.make_report({(r["label"], r["seed"]): r for r in records})
     assert capsys.readouterr().out.endswith(text + "\n")
 
-    def fail(cfg):
+    def fail(*args):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(ablation, "fit_and_score", fail)
+    monkeypatch.setattr(ablation, "train", fail)
     ablation.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         ablation.main([*arguments, "grad_clip_val=1"])

@@ -63,10 +63,10 @@ def test_runs_once_and_reports(la_dir, tmp_path, monkeypatch, capsys):
     # The factors make the validation part hold its share, so the two stages differ.
     assert records[0]["trained"]["overall"] != records[0]["calibrated"]["overall"]
 
-    def fail(cfg):
+    def fail(*args):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(calibration, "fit_and_score", fail)
+    monkeypatch.setattr(calibration, "train", fail)
     calibration.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         calibration.main([*arguments, "grad_clip_val=1"])
