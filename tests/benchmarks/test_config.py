@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.data import DATASETS
+from benchmarks.datasets import DATASETS
 from benchmarks.forecasting import CONFIG_DIR
 from benchmarks.models import BASELINES, MODELS, get_model_class
 

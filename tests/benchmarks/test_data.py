@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from benchmarks import data as data_module
-from benchmarks.data import DATASETS, load_data, load_dataset
+from benchmarks.data import load_data
+from benchmarks.datasets import DATASETS, load_dataset
 
 pytestmark = pytest.mark.tsl
 

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks import gpvar
 from benchmarks import graph_recovery as benchmark
-from benchmarks.data import load_data, load_dataset
+from benchmarks.data import load_data
+from benchmarks.datasets import load_dataset
 from benchmarks.forecasting import build_predictor
 from benchmarks.results import read_records
 

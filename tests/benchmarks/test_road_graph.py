@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import road_graph
-from benchmarks.data import load_dataset
+from benchmarks.datasets import load_dataset
 
 pytestmark = pytest.mark.tsl
 
