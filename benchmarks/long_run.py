@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
 from benchmarks.data import load_data
 from benchmarks.environment import git_revision, hardware, versions
-from benchmarks.forecasting import CONFIG_DIR, build_predictor
+from benchmarks.forecasting import build_predictor, compose_run
 from benchmarks.results import append_record
 
 
@@ -147,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.long_run", description=__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
     parser.add_argument("--settled", type=int, default=50, help="steps that may grow (default: 50)")
+    parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, help="file to append the result to, as one JSON line")
     parser.add_argument(
@@ -156,8 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not 1 <= options.settled < options.steps:
         parser.error(f"'--settled' must be from 1 to below --steps (got {options.settled}).")
     torch.set_num_threads(options.threads)
-    with initialize_config_dir(str(CONFIG_DIR), version_base=None):
-        cfg = compose("default", overrides=["model=latentgnn", "dataset=la", *options.overrides])
+    texts = ["model=latentgnn", "dataset=la", *options.overrides]
+    cfg = compose_run(texts, Path(), options.seed)
     record = {
         **summarize(*watch(cfg, options.steps), options.settled),
         "model": cfg.model.name,
