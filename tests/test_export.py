@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from presets import small_preset
 from torch.nn import Linear
 
 from tsl_latentgnn.export import export_model
@@ -14,22 +15,7 @@ from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 from tsl_latentgnn.nn import edge_ops, select_sources
 
 NODES, STEPS, HORIZON = 9, 4, 2
-PRESET = {  # benchmarks/config/model/latentgnn.yaml, smaller
-    "hidden_size": 16,
-    "k_neighbors": 3,
-    "dynamic": False,
-    "shared_static": True,
-    "graph_at": "state",
-    "latent_layers": 1,
-    "lstm_layers": 1,
-    "dropout": 0.1,
-    "modes": None,
-    "node_emb_size": 4,
-    "decoder": "direct",
-    "residual": True,
-    "conv_smoothing": False,
-    "gaussian_smoothing": False,
-}
+PRESET = small_preset(hidden_size=16, k_neighbors=3, latent_layers=1)
 
 RUN_ALONE = """
 import sys
