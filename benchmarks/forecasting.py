@@ -230,7 +230,7 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         "run": state.run_id,
         "dataset": cfg.dataset.name,
         "model": cfg.model.name,
-        "label": cfg.label,
+        "label": None if cfg.label is None else str(cfg.label),  # label=32 is a number to Hydra
         "seed": state.seed,
         "val": collect_errors(val, "val", marks),
         "test": collect_errors(test, "test", marks),

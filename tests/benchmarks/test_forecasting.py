@@ -203,7 +203,7 @@ def test_sweep(command, quick, gpvar_dir, tmp_path):
         "model=ar",
         f"data_dir={gpvar_dir}",
         "num_threads=1",
-        "label=sweep",
+        "label=32",
         *quick,
     )
     assert done.stdout.count("MAPE (%)") == 2
@@ -211,12 +211,12 @@ def test_sweep(command, quick, gpvar_dir, tmp_path):
     assert (first["seed"], second["seed"]) == (1, 2)
     assert first["test"] != second["test"]
     assert first["hardware"]["threads"] == 1
-    assert first["label"] == "sweep"
+    assert first["label"] == "32"  # not a number, as Hydra reads it
     assert first["command"].startswith("python -m benchmarks.forecasting ")
     assert "seed=1" in first["command"]
     table = command("results.jsonl", module="benchmarks.table").stdout.splitlines()
     mean = (first["test"]["mae"] + second["test"]["mae"]) / 2
-    assert table[2].startswith(f"| gpvar | ar | sweep | 2 | {mean:.4f} ± ")
+    assert table[2].startswith(f"| gpvar | ar | 32 | 2 | {mean:.4f} ± ")
 
 
 def test_resume(make_cfg, command, quick, gpvar_dir, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.forecasting import build_metrics
-from benchmarks.results import append_record, collect_errors, describe, read_records
+from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, read_records
 from benchmarks.table import main, make_table
 
 pytestmark = pytest.mark.tsl
@@ -244,3 +244,21 @@ def test_table_refuses_unknown_names(arguments):
     (key,) = arguments
     with pytest.raises(ValueError, match=f"'{key}' must be one of"):
         make_table([make_record()], **arguments)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ablation",
+        "calibration",
+        "dirty_data",
+        "gpvar_cadence",
+        "graph_recovery",
+        "los_loop",
+        "precision",
+    ],
+)
+def test_reported_results_can_be_read_and_tabled(name):
+    records = list(read_records([CONFIG_DIR.parent / "results" / f"{name}.jsonl"]))
+    assert make_table(records).count("\n") >= 2
+    assert "/tmp" not in json.dumps(records)
