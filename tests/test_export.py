@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -91,6 +92,21 @@ def test_a_process_without_the_sources_computes_the_same(tmp_path):
         batches, results = (torch.load(tmp_path / f"{case}.{end}") for end in ("inputs", "outputs"))
         for inputs, outputs in zip(batches, results, strict=True):
             check(make_model(), inputs, outputs if isinstance(outputs, tuple) else (outputs,))
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler"
+)
+@pytest.mark.parametrize("case", CASES)
+def test_a_program_compiles_in_one_graph(case, tmp_path):
+    make_model, make_inputs = CASES[case]
+    torch.compiler.reset()
+    export_model(make_model(), tmp_path / "model.pt2", make_inputs(1))
+    compiled = torch.compile(torch.export.load(tmp_path / "model.pt2").module(), fullgraph=True)
+    inputs = make_inputs(5)
+    with torch.no_grad():
+        outputs = compiled(**inputs)
+    check(make_model(), inputs, outputs if isinstance(outputs, tuple) else (outputs,))
 
 
 @pytest.mark.parametrize("case", CASES)
