@@ -22,7 +22,10 @@ _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
 
 def make_table(
-    records: Iterable[Mapping[str, Any]], split: str = "test", metric: str = "mae"
+    records: Iterable[Mapping[str, Any]],
+    split: str = "test",
+    metric: str = "mae",
+    ignore: Sequence[str] = (),
 ) -> str:
     """Return the Markdown table of some records.
 
@@ -33,9 +36,11 @@ def make_table(
         split: ``"test"`` or ``"val"``. (default: ``"test"``)
         metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``.
             (default: ``"mae"``)
+        ignore: Dotted names of settings that tell no rows apart, say ``"dataset.future_u"`` for a model that
+            takes no future covariates. (default: none)
 
     Raises:
-        ValueError: If ``split`` or ``metric`` is none of these.
+        ValueError: If ``split`` or ``metric`` is none of these, or no record has a setting to ignore.
     """
     if split not in SPLITS:
         raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
@@ -45,10 +50,14 @@ def make_table(
     records = list(records)
     names = {name for record in records for name in record.get("settings") or ()}
     defaults = {name: value for name, value in _load_defaults().items() if name in names}
-    for record in records:
+    settings = [_complete(record.get("settings") or {}, defaults) for record in records]
+    for name in ignore:
+        if sum(_drop(one, name) for one in settings) == 0:
+            raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
+    for record, one in zip(records, settings, strict=True):
         # Runs of other settings are no further seeds of the same experiment.
-        settings = json.dumps(_complete(record.get("settings") or {}, defaults), sort_keys=True)
-        key = (record["dataset"], record["model"], record["label"] or "", settings)
+        text = json.dumps(one, sort_keys=True)
+        key = (record["dataset"], record["model"], record["label"] or "", text)
         rows.setdefault(key, {})[record["seed"]] = record
     runs = [run for seeds in rows.values() for run in seeds.values()]
     marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
@@ -87,6 +96,17 @@ def _complete(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[
     return full
 
 
+def _drop(settings: dict[str, Any], name: str) -> bool:
+    """Take a dotted name out of settings; whether it was there."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        return settings.pop(first, settings) is not settings
+    if not isinstance(settings.get(first), Mapping):
+        return False
+    settings[first] = dict(settings[first])
+    return _drop(settings[first], rest)
+
+
 def _mark_order(mark: str) -> tuple[bool, int, str]:
     digits = "".join(filter(str.isdigit, mark))
     return (not mark.isdigit(), int(digits) if digits else 0, mark)
@@ -123,6 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+", help="file of results")
     parser.add_argument("--split", choices=SPLITS, default="test", help="part of the data")
     parser.add_argument("--metric", choices=METRICS, default="mae", help="error at each mark")
+    parser.add_argument(
+        "--ignore", metavar="NAME", nargs="+", default=[], help="settings that tell no rows apart"
+    )
     options = parser.parse_args(arguments)
     records = list(read_records(options.files))
     if not records:
@@ -134,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"later; the last one counts. Set 'label' to tell variants apart.",
             file=sys.stderr,
         )
-    print(make_table(records, options.split, options.metric))
+    print(make_table(records, options.split, options.metric, options.ignore))
 
 
 if __name__ == "__main__":

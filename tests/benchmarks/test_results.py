@@ -165,6 +165,27 @@ def test_runs_of_other_settings_are_no_further_seeds():
     assert rows[1][3] == "9.0000"
 
 
+def test_a_setting_that_makes_no_difference_is_ignored():
+    runs = [
+        make_record(seed, mae, settings={"lr": lr, "dataset": {"future_u": future, "name": "la"}})
+        for seed, mae, lr, future in [
+            (1, 1.0, 0.1, True),
+            (2, 3.0, 0.1, False),
+            (3, 9.0, 0.5, True),
+        ]
+    ]
+    assert len(cells(make_table(runs))) == 2 + 3
+    _, _, *rows = cells(make_table(runs, ignore=["dataset.future_u"]))
+    assert [row[2] for row in rows] == ["2", "1"]
+    assert rows[0][3].startswith("2.0000 ±")
+    assert len(cells(make_table(runs, ignore=["dataset.future_u", "lr"]))) == 2 + 1
+    assert runs[0]["settings"]["dataset"]["future_u"] is True
+
+    for name in ("future_u", "dataset.future", "lr.future_u", ""):
+        with pytest.raises(ValueError, match=rf"'ignore' must name settings .* \(got '{name}'\)"):
+            make_table(runs, ignore=[name])
+
+
 def test_table_of_datasets_with_other_marks():
     errors = {"mae": 7.0, "rmse": 8.0, "mape": 0.9}
     gpvar = make_record(1, dataset="gpvar", test={**errors, "at": {"step 1": errors}})
