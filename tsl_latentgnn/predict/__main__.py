@@ -85,7 +85,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "readings",
         metavar="READINGS",
         help="CSV, Parquet or HDF5: a row for each time stamp, a column for each sensor, empty where a reading is "
-        "missing; - is CSV from the standard input",
+        "missing; - is CSV from the standard input. HDF5 may carry code: only from whom you trust",
     )
     parser.add_argument(
         "--out",

@@ -25,7 +25,8 @@ def read_rows(path: str, sensors: Sequence[str]) -> Iterator[Row]:
 
     Args:
         path: ``*.csv``, ``*.parquet`` (which needs pyarrow), ``*.h5`` or ``*.hdf5`` with one pandas table in it, or
-            ``"-"`` for CSV from the standard input.
+            ``"-"`` for CSV from the standard input. pandas and PyTables unpickle what an HDF5 file holds, so it may
+            carry code: read none that you do not trust. The other two carry no code.
         sensors: Names of the sensors, in the order that the readings are to have.
 
     Raises:
