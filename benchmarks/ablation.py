@@ -60,6 +60,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "model.hparams.decoder=attention",
         "+engine.hparams.teacher_forcing_ratio=0.5",
         "+engine.hparams.teacher_forcing_decay=linear",
+        "+engine.hparams.teacher_forcing_steps=264",  # those of 12 epochs on Los-loop
     ),
     "with conv smoothing": ("model.hparams.conv_smoothing=true",),
     "with Gaussian smoothing": ("model.hparams.gaussian_smoothing=true",),
