@@ -57,7 +57,7 @@ test-native: $(NATIVE_READY) ## Build torch-scatter and torch-sparse, run the ts
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	python3.11 -m venv $(OLDEST)
-	$(OLDEST)/$(PIP_INSTALL) -c constraints-oldest.txt -e ".[bench,viz,dev]"
+	$(OLDEST)/$(PIP_INSTALL) -c constraints-oldest.txt -e ".[bench,sweep,deploy,viz,dev]"
 	@touch $@
 
 test-oldest: $(OLDEST_READY) ## Run the test suite on the oldest supported versions (Python 3.11)
