@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import statistics
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -102,6 +103,9 @@ def summarize(
 ) -> dict[str, Any]:
     """Return what grew after the first steps.
 
+    The resident memory of a single step says little: pages come and go with the allocator and the kernel. So the median
+    over as many steps at the end as were left out at the start is compared with that over as many right after those.
+
     Args:
         steps: Footprint after every step.
         before: Footprint before the training.
@@ -109,23 +113,27 @@ def summarize(
         settled: The step from which on nothing is to grow.
 
     Returns:
-        dict: Resident memory at ``settled``, at its peak from there on and at the end, the growth to that peak as a
-        fraction, the most file handles up to ``settled`` and from there on, and what is open before and after.
+        dict: Resident memory when settled, at the end, and at the peak between them; the growth to the end and to the
+        peak as fractions; the most file handles up to ``settled`` and from there on, and what is open before and after.
 
     Raises:
-        ValueError: If there are not more steps than ``settled``.
+        ValueError: If there are fewer steps than three times ``settled``.
     """
-    if not 1 <= settled < len(steps):
+    if not 1 <= settled <= len(steps) // 3:
         raise ValueError(
-            f"'settled' must be an int from 1 to {len(steps) - 1} for {len(steps)} steps (got {settled})."
+            f"'settled' must be an int from 1 to {len(steps) // 3} for {len(steps)} steps (got {settled})."
         )
     first, rest = steps[:settled], steps[settled:]
-    start, peak = first[-1].rss_mib, max(step.rss_mib for step in rest)
+    start, end = (
+        statistics.median(step.rss_mib for step in part)
+        for part in (rest[:settled], rest[-settled:])
+    )
+    peak = max(step.rss_mib for step in rest)
     return {
         "steps": len(steps),
         "settled": settled,
-        "rss_mib": {"settled": start, "peak": peak, "end": rest[-1].rss_mib},
-        "growth": peak / start - 1,
+        "rss_mib": {"settled": start, "end": end, "peak": peak},
+        "growth": {"end": end / start - 1, "peak": peak / start - 1},
         "files": {
             "before": before.files,
             "first": max(step.files for step in first),
@@ -153,8 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "overrides", nargs="*", help="Hydra overrides, after model=latentgnn dataset=la"
     )
     options = parser.parse_args(given)
-    if not 1 <= options.settled < options.steps:
-        parser.error(f"'--settled' must be from 1 to below --steps (got {options.settled}).")
+    if not 1 <= options.settled <= options.steps // 3:
+        parser.error(f"'--settled' must be from 1 to a third of --steps (got {options.settled}).")
     torch.set_num_threads(options.threads)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     cfg = compose_run(texts, Path(), options.seed)

@@ -9,17 +9,19 @@ from benchmarks.long_run import Footprint, summarize, watch
 pytestmark = pytest.mark.tsl
 
 
-def test_a_summary_takes_the_peak_after_the_first_steps():
+def test_a_summary_compares_the_end_with_what_follows_the_first_steps():
     before, after = Footprint(50.0, 4, 0), Footprint(90.0, 6, 1)
-    steps = [Footprint(*step) for step in ((80, 9, 2), (100, 7, 2), (101, 8, 2), (99, 7, 3))]
-    found = summarize(steps, before, after, settled=2)
-    assert found["rss_mib"] == {"settled": 100, "peak": 101, "end": 99}
-    assert found["growth"] == pytest.approx(0.01)
+    steps = [(500, 9, 2), (80, 7, 2), (60, 7, 2)]  # not settled
+    steps += [(100, 8, 2), (20, 7, 3), (101, 7, 2), (200, 8, 2)]
+    steps += [(103, 7, 1), (900, 6, 2), (102, 7, 2)]
+    found = summarize([Footprint(*step) for step in steps], before, after, settled=3)
+    assert found["rss_mib"] == {"settled": 100, "end": 103, "peak": 900}
+    assert found["growth"] == pytest.approx({"end": 0.03, "peak": 8.0})
     assert found["files"] == {"before": 4, "first": 9, "rest": 8, "after": 6}
     assert found["children"] == {"before": 0, "most": 3, "after": 1}
     for settled in (0, 4):
         with pytest.raises(ValueError, match=r"'settled' must be an int from 1 to 3 .* \(got"):
-            summarize(steps, before, after, settled)
+            summarize([before] * 11, before, after, settled)
 
 
 def test_a_footprint_sees_handles_and_memory(tmp_path):
