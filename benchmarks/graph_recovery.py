@@ -11,34 +11,25 @@ import argparse
 import shlex
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from omegaconf import DictConfig
-from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from benchmarks.correlation import lagged_correlation, lagged_partial_correlation
 from benchmarks.data import load_data
 from benchmarks.demo import noise_floor
 from benchmarks.environment import git_revision, hardware, versions
-from benchmarks.forecasting import Outcome, compose_run, fit_and_score
-from benchmarks.results import append_record, read_records
-from benchmarks.runs import add_run_options
+from benchmarks.forecasting import compose_run
+from benchmarks.learned_graphs import Learned, learned_graphs, to_shares
+from benchmarks.results import append_record
+from benchmarks.runs import add_run_options, read_runs, train
 from benchmarks.table import mean_std
-from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.evaluation import graph_recovery
-from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
 from tsl_latentgnn.visualization import plot_learned_and_true
-
-mend_tsl()
-
-from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv  # noqa: E402
 
 DATASETS = ("gpvar", "gpvar120", "gpvar120_directed")
 
@@ -70,18 +61,6 @@ SCORES = ("precision", "recall", "F1", "AUROC")
 _NONE = "\N{EN DASH}"
 
 
-class Learned(NamedTuple):
-    """A graph with the rule that says what an edge of it is.
-
-    Args:
-        scores: Weights ``[N, N]``; row ``i`` holds the sources of target ``i`` and sums to 1.
-        threshold: An edge is an entry above this: an even share of a row over the sources that it can spread over.
-    """
-
-    scores: Tensor
-    threshold: float
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the tables."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -90,28 +69,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     results = options.run_dir / "results.jsonl"
     texts = {model: [*OVERRIDES[model], *options.overrides] for model in OVERRIDES}
-    done = {_run_key(record) for record in _read(results, texts)}
+    records = {
+        _run_key(record): record
+        for model in texts
+        for record in read_runs(results, texts[model])
+        if record["model"] == model
+    }
     for dataset in options.datasets:
         for seed in options.seeds:
             for model in options.models:
-                if options.no_training or (dataset, model, seed) in done:
+                if options.no_training or (dataset, model, seed) in records:
                     continue
                 folder = options.run_dir / f"{dataset}_{model}_{seed}"
                 record = run(dataset, model, seed, texts[model], folder, options.data_dir)
                 append_record(results, {**record, "command": command})
-    records = _read(results, texts)
-    for dataset in options.datasets:
-        records += baselines(dataset, options.data_dir)
-    text = report(records, texts, command)
+                records[dataset, model, seed] = record
+    correlations = [r for dataset in options.datasets for r in baselines(dataset, options.data_dir)]
+    text = report([*records.values(), *correlations], texts, command)
     print(text)
     if options.out is not None:
         options.out.write_text(text + "\n", encoding="utf-8")
-
-
-def _read(results: Path, texts: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Runs of earlier calls with the same overrides; those with others are another experiment."""
-    records = read_records([results]) if results.exists() else iter(())
-    return [record for record in records if record["overrides"] == texts[record["model"]]]
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -144,16 +121,14 @@ def run(
         model: A key of :data:`OVERRIDES`.
         seed: Random seed of the training.
         texts: Hydra overrides.
-        folder: Folder for the checkpoint and the figure.
+        folder: Folder for the checkpoint and the figure; a run that was ended there goes on.
         data_dir: Folder of the generated series. (default: tsl's storage)
 
     Returns:
         dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides, the noise floor of the
         test part, and in ``"graphs"`` the threshold and scores of each graph, the one that is handed out last.
     """
-    cfg = make_config(dataset, model, seed, texts, folder, data_dir)
-    seed_everything(seed, verbose=False)
-    outcome = fit_and_score(cfg)
+    outcome = train(make_overrides(dataset, model, texts), folder, seed, data_dir)
     true = true_graph(outcome.data.dataset)
     graphs = learned_graphs(model, outcome)
     mae, rmse = noise_floor(outcome)
@@ -168,17 +143,9 @@ def run(
     }
 
 
-def make_config(
-    dataset: str,
-    model: str,
-    seed: int,
-    texts: Iterable[str],
-    folder: Path,
-    data_dir: str | None,
-) -> DictConfig:
-    """The benchmark's configuration of a run, in which the model is not given the dataset's graph."""
-    given = [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true"]
-    return compose_run([*given, *texts], folder, seed, data_dir)
+def make_overrides(dataset: str, model: str, texts: Iterable[str] = ()) -> list[str]:
+    """Hydra overrides of a run in which the model is not given the dataset's graph."""
+    return [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true", *texts]
 
 
 def true_graph(dataset: Any) -> Tensor:
@@ -189,68 +156,9 @@ def true_graph(dataset: Any) -> Tensor:
     return adjacency.fill_diagonal_(0.0)
 
 
-def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
-    """The graphs that a trained model holds, with the rule; that of its last layer is the last one."""
-    network = outcome.predictor.model
-    if model == "latentgnn":
-        graphs = layer_graphs(outcome.predictor, outcome.data.datamodule.val_dataloader())
-        neighbors = outcome.predictor.model_kwargs["k_neighbors"]
-        return [Learned(graph, 1.0 / (neighbors or len(graph))) for graph in graphs]
-    # Both of tsl's are target-row, and their rows are softmaxed over all nodes.
-    with torch.no_grad():
-        if model == "gwnet":
-            adjacency = network.get_learned_adj()
-        else:
-            adjacency = AdaptiveGraphConv.compute_adj(network.agrn.node_emb())
-    return [Learned(adjacency.cpu(), 1.0 / len(adjacency))]
-
-
-def layer_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
-    """Mean attention ``[N, N]`` of each latent layer over the windows of all batches, in the order of the layers."""
-    layers = [part for part in predictor.model.modules() if isinstance(part, LatentCorrelationGCN)]
-    totals: list[Tensor | float] = [0.0] * len(layers)
-    count = 0
-    for batch in batches:
-        with torch.no_grad(), _watch(layers) as seen:
-            last = predictor.latent_graph(batch)
-        count += last.num_graphs
-        for number, graphs in enumerate(seen):
-            (graph,) = graphs
-            totals[number] = totals[number] + graph.mean().cpu() * last.num_graphs
-    return [torch.as_tensor(total) / count for total in totals]
-
-
-@contextmanager
-def _watch(layers: Sequence[LatentCorrelationGCN]) -> Iterator[list[list[LatentGraph]]]:
-    """Collect the graphs of every layer; the model hands out those of the last one only."""
-    seen: list[list[LatentGraph]] = [[] for _ in layers]
-
-    def watched(convolve: Callable[..., Any], graphs: list[LatentGraph]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            out = convolve(*args, **kwargs)
-            graphs.append(out[1])
-            return out
-
-        return call
-
-    for layer, graphs in zip(layers, seen, strict=True):
-        layer.__dict__["convolve"] = watched(layer.convolve, graphs)
-    try:
-        yield seen
-    finally:
-        for layer in layers:
-            del layer.__dict__["convolve"]
-
-
-def to_shares(correlation: np.ndarray) -> Learned:
-    """Size of correlations as shares of their row, with the rule of a dense row."""
-    size = np.abs(correlation)
-    return Learned(torch.as_tensor(size / size.sum(1, keepdims=True)), 1.0 / len(size))
-
-
 def baselines(dataset: str, data_dir: str | None = None) -> list[dict[str, Any]]:
     """Records of what correlations of the training part find, without a model."""
-    cfg = make_config(dataset, "ar", 0, (), Path(), data_dir)
+    cfg = compose_run(make_overrides(dataset, "ar"), Path(), 0, data_dir)
     data = load_data(cfg)
     series = data.windows.target.numpy()[data.datamodule.train_slice.numpy(), :, 0]
     true = true_graph(data.dataset)

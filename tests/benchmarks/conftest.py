@@ -64,6 +64,16 @@ def gpvar_dir(tmp_path_factory):
 
 
 @pytest.fixture
+def small_gpvar120(monkeypatch, tmp_path):
+    """Cut the large graphs to two communities and a few steps; the folder for their files."""
+    from benchmarks import gpvar
+
+    monkeypatch.setattr(gpvar.GPVAR120, "NUM_COMMUNITIES", 2)
+    monkeypatch.setattr(gpvar.GPVAR120, "NUM_STEPS", 260)
+    return str(tmp_path / "data")
+
+
+@pytest.fixture
 def make_cfg(tmp_path):
     """Compose a configuration as the command line does, with the entries tsl's Experiment adds."""
     from hydra import compose, initialize_config_dir

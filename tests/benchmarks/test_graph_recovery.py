@@ -10,26 +10,10 @@ from benchmarks import gpvar
 from benchmarks import graph_recovery as benchmark
 from benchmarks.data import load_data
 from benchmarks.datasets import load_dataset
-from benchmarks.forecasting import build_predictor
+from benchmarks.forecasting import compose_run
 from benchmarks.results import read_records
 
 pytestmark = pytest.mark.tsl
-
-
-@pytest.fixture
-def small(monkeypatch, tmp_path):
-    """Cut the large graphs to two communities and a few steps; the folder for their files."""
-    monkeypatch.setattr(gpvar.GPVAR120, "NUM_COMMUNITIES", 2)
-    monkeypatch.setattr(gpvar.GPVAR120, "NUM_STEPS", 260)
-    return str(tmp_path / "data")
-
-
-def test_shares_of_correlations():
-    graph = benchmark.to_shares(np.array([[0.5, -0.3], [0.0, -0.1]]))
-    torch.testing.assert_close(
-        graph.scores, torch.tensor([[0.625, 0.375], [0.0, 1.0]], dtype=torch.float64)
-    )
-    assert graph.threshold == 0.5
 
 
 def test_one_direction_of_each_pair():
@@ -43,8 +27,8 @@ def test_one_direction_of_each_pair():
 
 
 @pytest.mark.parametrize("name", ["gpvar120", "gpvar120_directed"])
-def test_generated_series_follow_the_graph(small, name):
-    dataset = load_dataset(name, small)
+def test_generated_series_follow_the_graph(small_gpvar120, name):
+    dataset = load_dataset(name, small_gpvar120)
     true = benchmark.true_graph(dataset).numpy()
     assert true.sum() == (2 * 18 + 2) // (2 if name.endswith("directed") else 1)
     assert np.array_equal(true, true.T) is (name == "gpvar120")
@@ -58,12 +42,12 @@ def test_generated_series_follow_the_graph(small, name):
                 total += -4 * x[t - 2, j] + 6 * x[t - 1, j]
                 total -= sum(x[t - 2, m] for m in (j, *np.flatnonzero(true[j])))
             assert optimal[t, i] == pytest.approx(math.tanh(total), abs=1e-4)
-    stored = load_dataset(name, small)
+    stored = load_dataset(name, small_gpvar120)
     np.testing.assert_array_equal(stored.numpy(), dataset.numpy())
 
 
-def test_true_graph_is_target_row(small):
-    dataset = load_dataset("gpvar120_directed", small)
+def test_true_graph_is_target_row(small_gpvar120):
+    dataset = load_dataset("gpvar120_directed", small_gpvar120)
     edge_index, _ = dataset.get_connectivity()
     edges = {(j, i) for j, i in edge_index.T.tolist() if i != j}
     rows = benchmark.true_graph(dataset)
@@ -72,90 +56,26 @@ def test_true_graph_is_target_row(small):
 
 
 @pytest.mark.parametrize("hide", [True, False])
-def test_hidden_graph(make_cfg, small, hide):
+def test_hidden_graph(make_cfg, small_gpvar120, hide):
     override = f"dataset.hide_graph={str(hide).lower()}"
-    data = load_data(make_cfg(override, dataset="gpvar120", model="gwnet", data_dir=small))
+    data = load_data(make_cfg(override, dataset="gpvar120", model="gwnet", data_dir=small_gpvar120))
     source, target = torch.as_tensor(data.windows.edge_index)
     assert torch.equal(source, target) is hide
     assert set(source.tolist()) == set(range(12))
 
 
-def make_predictor(make_cfg, folder, model, *overrides):
-    cfg = make_cfg(*overrides, dataset="gpvar120", model=model, data_dir=folder)
-    data = load_data(cfg)
-    return build_predictor(cfg, data).eval(), data
-
-
-def test_graph_of_each_layer(make_cfg, small):
-    predictor, data = make_predictor(
-        make_cfg, small, "latentgnn", "model.hparams.k_neighbors=3", "model.hparams.latent_layers=3"
-    )
-    layers = predictor.model.network.graph_encoder.convs
-    generator = torch.Generator().manual_seed(0)
-    for layer in layers:
-        layer.correlation.data.normal_(generator=generator)
-    found = benchmark.layer_graphs(predictor, data.datamodule.val_dataloader())
-    assert len(found) == 3
-    for layer, graph in zip(layers, found, strict=True):
-        for i, row in enumerate(layer.correlation.detach().double().tolist()):
-            others = sorted((j for j in range(12) if j != i), key=lambda j: -row[j])[:2]
-            weights = {j: math.exp(row[j]) for j in (i, *others)}
-            expected = [weights.get(j, 0.0) / sum(weights.values()) for j in range(12)]
-            assert graph[i].tolist() == pytest.approx(expected, abs=1e-6)
-        assert "convolve" not in vars(layer)
-
-
-def test_mean_over_windows(make_cfg, small):
-    predictor, data = make_predictor(make_cfg, small, "latentgnn", "model.hparams.dynamic=true")
-    batches = list(data.datamodule.test_dataloader(batch_size=32))
-    sizes = [batch.input.x.size(0) for batch in batches]
-    assert len(set(sizes)) == 2  # the last batch is smaller, and must not count for more
-    with torch.no_grad():
-        graphs = [predictor.latent_graph(batch).to_dense() for batch in batches]
-    found = benchmark.layer_graphs(predictor, batches)
-    torch.testing.assert_close(found[-1], torch.cat(graphs).mean(0))
-
-
-def influence(function, nodes):
-    """Whether output ``i`` of a function of ``[1, 1, N, F]`` depends on input ``j``: ``[N, N]``."""
-    x = torch.randn(1, 1, nodes, 4, requires_grad=True)
-    rows = [torch.autograd.grad(function(x)[0, 0, i].sum(), x)[0][0, 0] for i in range(nodes)]
-    return torch.stack(rows).abs().sum(-1)
-
-
-@pytest.mark.parametrize("model", ["gwnet", "agcrn"])
-def test_adaptive_adjacency_of_tsl(make_cfg, small, model):
-    predictor, data = make_predictor(make_cfg, small, model)
-    network = predictor.model
-    if model == "gwnet":
-        left, right = network.source_embeddings.emb, network.target_embeddings.emb
-    else:
-        left = right = network.agrn.node_emb.emb
-    left, right = left.detach(), right.detach()
-    outcome = benchmark.Outcome({}, predictor, data, None)
-    (graph,) = benchmark.learned_graphs(model, outcome)
-    assert graph.threshold == 1 / 12
-    for i in range(12):
-        weights = [math.exp(max(float(left[i] @ right[j]), 0.0)) for j in range(12)]
-        expected = [weight / sum(weights) for weight in weights]
-        assert graph.scores[i].tolist() == pytest.approx(expected, abs=1e-6)
-
-
-def test_adjacency_of_gwnet_is_target_row():
-    from tsl.nn.layers.graph_convs import DenseGraphConvOrderK
-
-    torch.manual_seed(0)
-    conv = DenseGraphConvOrderK(4, 4, support_len=1, order=1, include_self=False, channel_last=True)
-    adjacency = torch.zeros(3, 3)
-    adjacency[0, 2] = 1.0
-    reached = influence(lambda x: conv(x, adjacency), 3) > 0
-    assert reached.nonzero().tolist() == [[0, 2]]
-
-
-def test_runs_and_report(small, quick, tmp_path, monkeypatch, capsys):
+def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     out = tmp_path / "table.md"
     arguments = ["--datasets", "gpvar120_directed", "--models", "latentgnn", "agcrn"]
-    arguments += ["--seeds", "1", "4", "--data-dir", small, "--run-dir", str(tmp_path / "runs")]
+    arguments += [
+        "--seeds",
+        "1",
+        "4",
+        "--data-dir",
+        small_gpvar120,
+        "--run-dir",
+        str(tmp_path / "runs"),
+    ]
     arguments += ["--threads", str(torch.get_num_threads()), "--out", str(out)]
     arguments += ["--overrides", *quick]
     benchmark.main(arguments)
@@ -184,10 +104,10 @@ def test_runs_and_report(small, quick, tmp_path, monkeypatch, capsys):
     assert rows["lagged correlation"][2:4] == ["\N{EN DASH}"] * 2
     assert capsys.readouterr().out.endswith(text)
 
-    def fail(cfg):
+    def fail(*_):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(benchmark, "fit_and_score", fail)
+    monkeypatch.setattr(benchmark, "train", fail)
     benchmark.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         benchmark.main([*arguments, "grad_clip_val=1"])
@@ -200,6 +120,6 @@ def test_runs_and_report(small, quick, tmp_path, monkeypatch, capsys):
 def test_the_choice_of_a_run_sees_no_graph(tmp_path):
     for model in benchmark.OVERRIDES:
         texts = benchmark.OVERRIDES[model]
-        cfg = benchmark.make_config("gpvar", model, 3, texts, tmp_path, None)
+        cfg = compose_run(benchmark.make_overrides("gpvar", model, texts), tmp_path, 3)
         assert cfg.dataset.hide_graph
         assert cfg.run.seed == cfg.seed == 3
