@@ -25,6 +25,7 @@ def corrupt(readings: pd.DataFrame, fault: Mapping[str, Any]) -> pd.DataFrame:
     - ``stuck``: so many of the sensors, from some time in the first half on, repeat the reading they had;
     - ``spike``: so many of the readings, at random, are :data:`SPIKE`;
     - ``zeros``: for so much of the time, in :data:`OUTAGES` stretches, every sensor reads zero;
+    - ``outage``: the same, but no sensor has a reading, as where zeros are known to be none;
     - ``duplicated``: so many of the time stamps come twice, the second time with the readings of the step before;
     - ``dropped``: so many of the time stamps are not there.
 
@@ -82,11 +83,21 @@ def _spike(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd
 
 
 def _zeros(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
+    return _outages(readings, share, rng, 0.0)
+
+
+def _outage(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
+    return _outages(readings, share, rng, np.nan)
+
+
+def _outages(
+    readings: pd.DataFrame, share: float, rng: np.random.Generator, value: float
+) -> pd.DataFrame:
     faulty = readings.copy()
     for steps in np.array_split(np.arange(len(readings)), OUTAGES):
         length = round(share * len(steps))
         start = int(rng.integers(len(steps) - length + 1))
-        faulty.iloc[steps[start : start + length]] = 0.0
+        faulty.iloc[steps[start : start + length]] = value
     return faulty
 
 
@@ -114,6 +125,7 @@ FAULTS: dict[str, Callable[[pd.DataFrame, float, np.random.Generator], pd.DataFr
     "stuck": _stuck,
     "spike": _spike,
     "zeros": _zeros,
+    "outage": _outage,
     "duplicated": _duplicated,
     "dropped": _dropped,
 }

@@ -11,7 +11,7 @@ from benchmarks.data import load_data
 
 STEPS, SENSORS = 400, 10
 FEW = {"missing": 0.3, "dead": 0.2, "constant": 0.2, "stuck": 0.2, "spike": 0.01, "zeros": 0.25}
-ALL = {**FEW, "duplicated": 0.2, "dropped": 0.2}
+ALL = {**FEW, "outage": 0.25, "duplicated": 0.2, "dropped": 0.2}
 
 
 @pytest.fixture
@@ -100,6 +100,8 @@ def test_zeros_come_in_every_part_of_the_series(readings):
     np.testing.assert_array_equal(off.sum(1), 10)
     assert (np.abs(np.diff(off.astype(int), axis=1)).sum(1) <= 2).all()  # one stretch each
     assert not changed(readings, faulty)[~off.ravel()].any()
+    outage = corrupt(readings, {"kind": "outage", "share": 0.25})
+    pd.testing.assert_frame_equal(outage, faulty.replace(0.0, math.nan))
 
 
 def test_time_stamps(readings):
