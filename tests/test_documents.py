@@ -1,0 +1,112 @@
+"""What the README and the examples show works as it stands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+from presets import small_preset
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")
+
+pytestmark = pytest.mark.tsl
+
+
+def run_section(title, **names):
+    """Run the Python of a section of the README with some names given; return all names."""
+    (text,) = [section for section in SECTIONS if section.startswith(f"{title}\n")]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(code, f"README.md, {title}", "exec"), names)
+    return names
+
+
+def test_a_tsl_experiment():
+    from tsl_latentgnn.models import LatentGNNModel  # noqa: F401, I001  before tsl
+    import pandas as pd
+    from pytorch_lightning import Trainer
+    from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
+    from tsl.data.datamodule import TemporalSplitter
+
+    torch.manual_seed(0)
+    index = pd.date_range("2026", periods=60, freq="h")
+    windows = SpatioTemporalDataset(
+        pd.DataFrame(torch.randn(60, 5).numpy(), index),
+        covariates={"u": pd.DataFrame(torch.randn(60, 2).numpy(), index)},
+        window=4,
+        horizon=3,
+    )
+    datamodule = SpatioTemporalDataModule(
+        windows, splitter=TemporalSplitter(0.1, 0.2), batch_size=8
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    names = run_section(
+        "Swap it into a tsl experiment", torch_dataset=windows, dm=datamodule, trainer=trainer
+    )
+    assert trainer.global_step > 0
+    graph = names["graph"].to_dense()
+    torch.testing.assert_close(graph.sum(-1), torch.ones(graph.shape[:-1]))
+
+
+def test_plain_pytorch():
+    names = run_section("Use it in plain PyTorch")
+    plt.close("all")
+    assert names["y_pred"].shape == (8, 12, 20)
+    assert ((names["A"] > 0).sum(-1) <= 4).all()
+    torch.testing.assert_close(names["A"].sum(-1), torch.ones(8, 20))
+
+
+def test_a_pyg_model():
+    model = run_section("Put the layer in a PyG model")["model"]
+    ring = torch.stack([torch.arange(12), torch.arange(12).roll(1)])
+    assert model(torch.randn(12, 4), ring).shape == (12, 2)
+
+
+def test_deployment(tmp_path, monkeypatch):
+    from tsl_latentgnn.models import LatentGNNModel
+
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    options = small_preset(k_neighbors=3)
+    model = LatentGNNModel(1, 1, 3, 5, exog_size=2, **options)
+    x, u, mask = torch.randn(2, 4, 5, 1), torch.randn(2, 4, 2), torch.ones(2, 4, 5, 1).bool()
+    names = run_section("Deploy", model=model, x=x, u=u, mask=mask)
+    program = torch.export.load("model.pt2").module()
+    torch.testing.assert_close(program(**names["inputs"]), model(x, u, mask), rtol=0, atol=1e-5)
+    assert (tmp_path / "model.onnx").stat().st_size > 0
+
+
+EXAMPLES = {
+    "layer_in_pyg.py": r"test accuracy (0\.9\d*|1\.0*)",
+    "swap_into_tsl.py": r"strong edge \d+ -> \d+",
+    "train_seq2seq.py": "wrote attention.png",
+}
+
+
+def test_every_example_is_tried():
+    assert {path.name for path in ROOT.glob("examples/*.py")} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name, tmp_path):
+    command = [sys.executable, ROOT / "examples" / name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(EXAMPLES[name], done.stdout), done.stdout
+    for figure in tmp_path.glob("*.png"):
+        with Image.open(figure) as image:
+            assert min(image.size) > 100
