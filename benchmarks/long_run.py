@@ -1,15 +1,16 @@
 """Does a long training grow? ``python -m benchmarks.long_run data_dir=data/la`` watches 1,000 steps.
 
 It trains as :mod:`benchmarks.forecasting` does, in epochs of Lightning with tsl's loaders, but for validation and
-checkpoints, and notes after every step the resident memory, the open file handles and the processes of the loaders.
+checkpoints, and looks after every tenth step at the memory, the open file handles and the processes of the loaders.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import shlex
-import statistics
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -31,48 +32,56 @@ class Footprint(NamedTuple):
     """What a process holds.
 
     Args:
-        rss_mib: Resident memory in MiB, without that of its children.
+        step: Training steps that it has made.
+        mib: Memory of its own in MiB, that of files and of its children not counted. Garbage is collected and the
+            allocator gives back its free pages (glibc) before, for both come and go by tens of MiB from step to step.
         files: Open file handles.
         children: Processes that it started and that live.
     """
 
-    rss_mib: float
+    step: int
+    mib: float
     files: int
     children: int
 
     @classmethod
-    def now(cls) -> Footprint:
+    def now(cls, step: int) -> Footprint:
         """The footprint of this process."""
+        gc.collect()
+        if sys.platform == "linux":
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+            if trim is not None:
+                trim(0)
         process = psutil.Process()
+        memory = process.memory_info()
+        own = memory.rss - getattr(memory, "shared", 0)  # only Linux tells what is of files
         children = [child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE]
-        return cls(process.memory_info().rss / 2**20, process.num_fds(), len(children))
-
-
-#: Steps from one line of progress to the next.
-_PROGRESS = 50
+        return cls(step, own / 2**20, process.num_fds(), len(children))
 
 
 class _Watch(Callback):
-    """Notes the footprint after every step, and tells it now and then."""
+    """Notes the footprint after every so many steps, and tells it."""
 
-    def __init__(self) -> None:
-        self.steps: list[Footprint] = []
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.seen: list[Footprint] = []
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.steps.append(Footprint.now())
-        if len(self.steps) % _PROGRESS == 0:
-            print(f"step {len(self.steps)}: {self.steps[-1]}", file=sys.stderr, flush=True)
+        if trainer.global_step % self.every == 0:
+            self.seen.append(Footprint.now(trainer.global_step))
+            print(self.seen[-1], file=sys.stderr, flush=True)
 
 
-def watch(cfg: DictConfig, steps: int) -> tuple[list[Footprint], Footprint, Footprint]:
+def watch(cfg: DictConfig, steps: int, every: int) -> tuple[list[Footprint], Footprint, Footprint]:
     """Train the model of ``cfg`` for some steps.
 
     Args:
         cfg: ``config/default.yaml`` with its overrides; ``epochs`` is not looked at.
         steps: Number of training steps.
+        every: Number of steps from one look to the next.
 
     Returns:
-        tuple: The footprints after every step, before the training, and after it.
+        tuple: The footprints during the training, before it, and after it.
 
     Raises:
         ValueError: If a name is unknown or a value does not fit; the message names the key.
@@ -80,7 +89,7 @@ def watch(cfg: DictConfig, steps: int) -> tuple[list[Footprint], Footprint, Foot
     seed_everything(cfg.seed, verbose=False)
     data = load_data(cfg)
     predictor = build_predictor(cfg, data)
-    noted = _Watch()
+    noted = _Watch(every)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=-1,
@@ -93,56 +102,50 @@ def watch(cfg: DictConfig, steps: int) -> tuple[list[Footprint], Footprint, Foot
         enable_model_summary=False,
         callbacks=[noted],
     )
-    before = Footprint.now()
+    before = Footprint.now(0)
     trainer.fit(predictor, datamodule=data.datamodule)
-    return noted.steps, before, Footprint.now()
+    return noted.seen, before, Footprint.now(steps)
 
 
 def summarize(
-    steps: Sequence[Footprint], before: Footprint, after: Footprint, settled: int
+    seen: Sequence[Footprint], before: Footprint, after: Footprint, settled: int
 ) -> dict[str, Any]:
     """Return what grew after the first steps.
 
-    The resident memory of a single step says little: pages come and go with the allocator and the kernel. So the median
-    over as many steps at the end as were left out at the start is compared with that over as many right after those.
-
     Args:
-        steps: Footprint after every step.
+        seen: Footprints during the training.
         before: Footprint before the training.
         after: Footprint after the training.
         settled: The step from which on nothing is to grow.
 
     Returns:
-        dict: Resident memory when settled, at the end, and at the peak between them; the growth to the end and to the
-        peak as fractions; the most file handles up to ``settled`` and from there on, and what is open before and after.
+        dict: Memory at the last look up to ``settled``, at its peak from there on and at the end, the growth to that
+        peak as a fraction, the most file handles up to ``settled`` and from there on, what is open before and after.
 
     Raises:
-        ValueError: If there are fewer steps than three times ``settled``.
+        ValueError: If there is no look up to ``settled``, or none after it.
     """
-    if not 1 <= settled <= len(steps) // 3:
+    first = [one for one in seen if one.step <= settled]
+    rest = [one for one in seen if one.step > settled]
+    if not first or not rest:
         raise ValueError(
-            f"'settled' must be an int from 1 to {len(steps) // 3} for {len(steps)} steps (got {settled})."
+            f"'settled' must be an int with looks before and after it (got {settled} of {len(seen)} looks)."
         )
-    first, rest = steps[:settled], steps[settled:]
-    start, end = (
-        statistics.median(step.rss_mib for step in part)
-        for part in (rest[:settled], rest[-settled:])
-    )
-    peak = max(step.rss_mib for step in rest)
+    start, peak = first[-1].mib, max(one.mib for one in rest)
     return {
-        "steps": len(steps),
+        "steps": after.step,
         "settled": settled,
-        "rss_mib": {"settled": start, "end": end, "peak": peak},
-        "growth": {"end": end / start - 1, "peak": peak / start - 1},
+        "mib": {"settled": start, "peak": peak, "end": rest[-1].mib},
+        "growth": peak / start - 1,
         "files": {
             "before": before.files,
-            "first": max(step.files for step in first),
-            "rest": max(step.files for step in rest),
+            "first": max(one.files for one in first),
+            "rest": max(one.files for one in rest),
             "after": after.files,
         },
         "children": {
             "before": before.children,
-            "most": max(step.children for step in steps),
+            "most": max(one.children for one in seen),
             "after": after.children,
         },
     }
@@ -154,6 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.long_run", description=__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
     parser.add_argument("--settled", type=int, default=50, help="steps that may grow (default: 50)")
+    parser.add_argument(
+        "--every", type=int, default=10, help="steps from one look to the next (default: 10)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, help="file to append the result to, as one JSON line")
@@ -161,13 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "overrides", nargs="*", help="Hydra overrides, after model=latentgnn dataset=la"
     )
     options = parser.parse_args(given)
-    if not 1 <= options.settled <= options.steps // 3:
-        parser.error(f"'--settled' must be from 1 to a third of --steps (got {options.settled}).")
+    if not 1 <= options.every <= options.settled <= options.steps - options.every:
+        parser.error(
+            "'--settled' must be from --every to --steps less --every "
+            f"(got {options.settled}, {options.every}, {options.steps})."
+        )
     torch.set_num_threads(options.threads)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     cfg = compose_run(texts, Path(), options.seed)
     record = {
-        **summarize(*watch(cfg, options.steps), options.settled),
+        **summarize(*watch(cfg, options.steps, options.every), options.settled),
         "model": cfg.model.name,
         "dataset": cfg.dataset.name,
         "batch_size": cfg.batch_size,
