@@ -48,7 +48,7 @@ from benchmarks.environment import (
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
 from benchmarks.processes import EndTogether, is_first_process, share_loss, start_processes
 from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, metric_key
-from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
+from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm, precision_plugins
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
 
@@ -210,7 +210,10 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         "enable_checkpointing": trained,
         **_to_dict(cfg.trainer),
     }
-    arguments["plugins"] = [checkpoint_io, *(arguments.get("plugins") or [])]
+    plugins = precision_plugins(arguments)
+    if plugins:
+        del arguments["precision"]  # Lightning takes one or the other
+    arguments["plugins"] = [checkpoint_io, *plugins, *(arguments.get("plugins") or [])]
     trainer = Trainer(**arguments)
     with exit_on_sigterm():
         if trained:

@@ -15,6 +15,7 @@ from benchmarks.data import load_data
 from benchmarks.forecasting import build_logger, build_predictor, run
 from benchmarks.models import BASELINES, MODELS, get_model_class
 from benchmarks.training import EpochTimer
+from tsl_latentgnn.nn import LatentForecaster
 
 pytestmark = pytest.mark.tsl
 
@@ -58,6 +59,27 @@ def test_our_model_takes_the_mask_and_future_covariates(make_cfg, quick, la_dir)
         make_cfg(*quick, "dataset.future_u=true", dataset="la", model="latentgnn", data_dir=la_dir)
     )
     assert record["settings"]["dataset"]["future_u"] is True
+    assert 0 < record["test"]["mae"] < math.inf
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("16-mixed", torch.half), ("bf16-mixed", torch.bfloat16), ("32", None)]
+)
+def test_precision_on_a_cpu(make_cfg, quick, gpvar_dir, monkeypatch, precision, dtype):
+    seen = set()
+    forward = LatentForecaster.forward
+
+    def watched(self, *args, **kwargs):
+        enabled = torch.is_autocast_enabled("cpu")
+        seen.add(torch.get_autocast_dtype("cpu") if enabled else None)
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(LatentForecaster, "forward", watched)
+    overrides = (f"+trainer.precision='{precision}'", "trainer.accelerator=cpu")
+    cfg = make_cfg(*quick, *overrides, dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
+    record = run(cfg)
+    assert seen == {dtype}
+    assert record["settings"]["trainer"]["precision"] == precision
     assert 0 < record["test"]["mae"] < math.inf
 
 
