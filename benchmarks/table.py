@@ -100,7 +100,9 @@ def _drop(settings: dict[str, Any], name: str) -> bool:
     """Take a dotted name out of settings; whether it was there."""
     first, _, rest = name.partition(".")
     if not rest:
-        return settings.pop(first, settings) is not settings
+        found = first in settings
+        settings.pop(first, None)
+        return found
     if not isinstance(settings.get(first), Mapping):
         return False
     settings[first] = dict(settings[first])
