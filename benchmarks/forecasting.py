@@ -46,9 +46,10 @@ from benchmarks.environment import (
     versions,
 )
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
+from benchmarks.precision import keep_float16
 from benchmarks.processes import EndTogether, is_first_process, share_loss, start_processes
 from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, metric_key
-from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm, precision_plugins
+from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
 
@@ -208,12 +209,9 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
             *([state, timer, stopping, data.card(), checkpoint] if trained else []),
         ],
         "enable_checkpointing": trained,
-        **_to_dict(cfg.trainer),
+        **keep_float16(_to_dict(cfg.trainer)),
     }
-    plugins = precision_plugins(arguments)
-    if plugins:
-        del arguments["precision"]  # Lightning takes one or the other
-    arguments["plugins"] = [checkpoint_io, *plugins, *(arguments.get("plugins") or [])]
+    arguments["plugins"] = [checkpoint_io, *(arguments.get("plugins") or [])]
     trainer = Trainer(**arguments)
     with exit_on_sigterm():
         if trained:

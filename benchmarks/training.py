@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
-from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
@@ -211,20 +210,6 @@ class Stopping(EarlyStopping):
         self.stopped = state_dict["stopped"] and (
             not by_patience or self.wait_count >= self.patience
         )
-
-
-def precision_plugins(trainer: Mapping[str, Any]) -> list[MixedPrecision]:
-    """Return what trains in float16 on a CPU, where Lightning takes bfloat16 unless it is given this.
-
-    Args:
-        trainer: Arguments of Lightning's Trainer.
-    """
-    on_cpu = trainer["accelerator"] == "cpu" or (
-        trainer["accelerator"] == "auto" and not torch.accelerator.is_available()
-    )
-    if trainer.get("precision") != "16-mixed" or not on_cpu:
-        return []
-    return [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))]
 
 
 @contextmanager

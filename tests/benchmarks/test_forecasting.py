@@ -63,7 +63,8 @@ def test_our_model_takes_the_mask_and_future_covariates(make_cfg, quick, la_dir)
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"), [("16-mixed", torch.half), ("bf16-mixed", torch.bfloat16), ("32", None)]
+    ("precision", "dtype"),
+    [("16-mixed", torch.half), (16, torch.half), ("bf16-mixed", torch.bfloat16), ("32", None)],
 )
 def test_precision_on_a_cpu(make_cfg, quick, gpvar_dir, monkeypatch, precision, dtype):
     seen = set()
@@ -75,7 +76,7 @@ def test_precision_on_a_cpu(make_cfg, quick, gpvar_dir, monkeypatch, precision, 
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(LatentForecaster, "forward", watched)
-    overrides = (f"+trainer.precision='{precision}'", "trainer.accelerator=cpu")
+    overrides = (f"+trainer.precision={precision!r}", "trainer.accelerator=cpu")
     cfg = make_cfg(*quick, *overrides, dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
     record = run(cfg)
     assert seen == {dtype}
