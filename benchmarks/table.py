@@ -52,7 +52,7 @@ def make_table(
     defaults = {name: value for name, value in _load_defaults().items() if name in names}
     settings = [_complete(record.get("settings") or {}, defaults) for record in records]
     for name in ignore:
-        if sum(_drop(one, name) for one in settings) == 0:
+        if sum(_drop(one, name) for one in settings) == 0:  # any() would stop at the first
             raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
     for record, one in zip(records, settings, strict=True):
         # Runs of other settings are no further seeds of the same experiment.

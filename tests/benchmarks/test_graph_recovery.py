@@ -67,15 +67,8 @@ def test_hidden_graph(make_cfg, small_gpvar120, hide):
 def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     out = tmp_path / "table.md"
     arguments = ["--datasets", "gpvar120_directed", "--models", "latentgnn", "agcrn"]
-    arguments += [
-        "--seeds",
-        "1",
-        "4",
-        "--data-dir",
-        small_gpvar120,
-        "--run-dir",
-        str(tmp_path / "runs"),
-    ]
+    arguments += ["--seeds", "1", "4", "--data-dir", small_gpvar120]
+    arguments += ["--run-dir", str(tmp_path / "runs")]
     arguments += ["--threads", str(torch.get_num_threads()), "--out", str(out)]
     arguments += ["--overrides", *quick]
     benchmark.main(arguments)

@@ -1,10 +1,10 @@
 import copy
 import math
 import pickle
-import shutil
 
 import pytest
 import torch
+from marks import needs_compiler
 from scipy import stats
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -357,9 +357,7 @@ def test_compile_for_training():
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.skipif(
-    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="inductor needs a C++ compiler"
-)
+@needs_compiler
 def test_compile_by_the_default_backend():
     # The smallest of models, for every kernel takes the compiler seconds.
     model = Seq2SeqLatentGNN(
