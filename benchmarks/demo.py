@@ -11,14 +11,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from benchmarks.forecasting import Outcome, compose_run, fit_and_score
+from benchmarks.gpvar import noise_floor, true_graph
+from benchmarks.learned_graphs import learned_graphs
 from benchmarks.results import append_record
 from tsl_latentgnn.evaluation import graph_recovery
 from tsl_latentgnn.visualization import plot_forecast, plot_learned_and_true
@@ -81,9 +81,8 @@ def run_demo(
         append_record(run_dir / "results.jsonl", outcomes[name].record)
 
     ours = outcomes["latentgnn"]
-    learned, true = learned_graph(ours), true_graph(ours)
-    # The rule asks for no knowledge of the truth: an edge is one that gets more attention than an even share.
-    threshold = 1.0 / ours.predictor.model_kwargs["k_neighbors"]
+    learned, threshold = learned_graphs("latentgnn", ours)[-1]
+    true = true_graph(ours.data.dataset)
     recovery = graph_recovery(true, learned, threshold)
     draw_graphs(learned, true).savefig(run_dir / "learned_graph.png", dpi=150)
     draw_forecast(ours).savefig(run_dir / "forecast.png", dpi=150)
@@ -110,31 +109,6 @@ def make_config(
     return compose_run(texts, run_dir / name, seed, data_dir)
 
 
-def learned_graph(outcome: Outcome) -> Tensor:
-    """Mean attention ``[N, N]`` over the validation windows; row ``i`` holds the sources of target ``i``."""
-    batches = outcome.data.datamodule.val_dataloader()
-    return torch.stack([outcome.predictor.latent_graph(batch).mean() for batch in batches]).mean(0)
-
-
-def true_graph(outcome: Outcome) -> Tensor:
-    """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
-    windows = outcome.data.windows
-    source, target = torch.as_tensor(windows.edge_index)
-    adjacency = torch.zeros(windows.n_nodes, windows.n_nodes)
-    adjacency[target, source] = 1.0
-    return adjacency.fill_diagonal_(0.0)
-
-
-def noise_floor(outcome: Outcome) -> tuple[float, float]:
-    """MAE and RMSE of the data's own optimal prediction on the test part."""
-    data = outcome.data
-    optimal = np.asarray(data.dataset.optimal_pred)
-    starts = data.windows.indices[torch.as_tensor(data.datamodule.testset.indices)].numpy()
-    steps = starts + data.windows.horizon_offset
-    error = data.windows.target.numpy()[steps] - optimal.reshape(data.windows.shape)[steps]
-    return float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
-
-
 def draw_graphs(learned: Tensor, true: Tensor) -> Figure:
     """Learned beside true graph, both without self-loops."""
     off_diagonal = learned.clone().fill_diagonal_(0.0)
@@ -159,7 +133,7 @@ def draw_forecast(outcome: Outcome, steps: int = 60) -> Figure:
 
 def describe(outcomes: dict[str, Outcome], recovery: dict[str, Any], threshold: float) -> str:
     """The report: test errors and graph recovery, in Markdown."""
-    floor_mae, floor_rmse = noise_floor(outcomes["latentgnn"])
+    floor_mae, floor_rmse = noise_floor(outcomes["latentgnn"].data)
     lines = ["| one step ahead, test part | MAE | RMSE |", "| --- | ---: | ---: |"]
     for name, outcome in outcomes.items():
         errors = outcome.record["test"]

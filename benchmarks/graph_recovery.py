@@ -21,9 +21,9 @@ from torch import Tensor
 
 from benchmarks.correlation import lagged_correlation, lagged_partial_correlation
 from benchmarks.data import load_data
-from benchmarks.demo import noise_floor
 from benchmarks.environment import git_revision, hardware, versions
 from benchmarks.forecasting import compose_run
+from benchmarks.gpvar import noise_floor, true_graph
 from benchmarks.learned_graphs import Learned, learned_graphs, to_shares
 from benchmarks.results import append_record
 from benchmarks.runs import add_run_options, read_runs, train
@@ -131,7 +131,7 @@ def run(
     outcome = train(make_overrides(dataset, model, texts), folder, seed, data_dir)
     true = true_graph(outcome.data.dataset)
     graphs = learned_graphs(model, outcome)
-    mae, rmse = noise_floor(outcome)
+    mae, rmse = noise_floor(outcome.data)
     off_diagonal = graphs[-1].scores.clone().fill_diagonal_(0.0)
     title = f"{TITLES[model]} on {dataset} (self-loops left out)"
     plot_learned_and_true(off_diagonal, true, title=title).savefig(folder / "graph.png", dpi=150)
@@ -146,14 +146,6 @@ def run(
 def make_overrides(dataset: str, model: str, texts: Iterable[str] = ()) -> list[str]:
     """Hydra overrides of a run in which the model is not given the dataset's graph."""
     return [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true", *texts]
-
-
-def true_graph(dataset: Any) -> Tensor:
-    """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
-    (source, target), _ = dataset.get_connectivity(layout="edge_index")
-    adjacency = torch.zeros(dataset.n_nodes, dataset.n_nodes)
-    adjacency[target, source] = 1.0
-    return adjacency.fill_diagonal_(0.0)
 
 
 def baselines(dataset: str, data_dir: str | None = None) -> list[dict[str, Any]]:
@@ -217,7 +209,8 @@ def report(
             "",
             "### Each latent layer",
             "",
-            "The graph that `latent_graph` hands out is that of the last layer. Worst seed in brackets.",
+            "The graph that `latent_graph` hands out is that of the last layer, unless it is asked for another. "
+            "Worst seed in brackets.",
             "",
             *_layer_table(groups),
         ]

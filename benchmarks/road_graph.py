@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from benchmarks.demo import learned_graph
+from benchmarks.learned_graphs import learned_graphs
 from benchmarks.runs import add_run_options, train
 from tsl_latentgnn.visualization import plot_graph
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     outcome = train(texts, options.run_dir, options.seed, options.data_dir)
-    learned = learned_graph(outcome).cpu().fill_diagonal_(0.0)
+    learned = learned_graphs("latentgnn", outcome)[-1].scores.fill_diagonal_(0.0)
     road = road_network(outcome.data.windows)
     coordinates = sensor_coordinates(outcome.data.dataset)
     for name, value in compare(learned, road, distances_km(coordinates)).items():

@@ -29,7 +29,7 @@ def test_one_direction_of_each_pair():
 @pytest.mark.parametrize("name", ["gpvar120", "gpvar120_directed"])
 def test_generated_series_follow_the_graph(small_gpvar120, name):
     dataset = load_dataset(name, small_gpvar120)
-    true = benchmark.true_graph(dataset).numpy()
+    true = gpvar.true_graph(dataset).numpy()
     assert true.sum() == (2 * 18 + 2) // (2 if name.endswith("directed") else 1)
     assert np.array_equal(true, true.T) is (name == "gpvar120")
     x = dataset.numpy()[..., 0].astype(np.float64)
@@ -50,7 +50,7 @@ def test_true_graph_is_target_row(small_gpvar120):
     dataset = load_dataset("gpvar120_directed", small_gpvar120)
     edge_index, _ = dataset.get_connectivity()
     edges = {(j, i) for j, i in edge_index.T.tolist() if i != j}
-    rows = benchmark.true_graph(dataset)
+    rows = gpvar.true_graph(dataset)
     assert {(j, i) for i in range(12) for j in range(12) if rows[i, j] == 1} == edges
     assert rows.sum() == len(edges)
 

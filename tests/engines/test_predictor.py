@@ -215,6 +215,15 @@ def test_a_dense_start(tmp_path):
         make(dense_epochs=-1)
 
 
+def test_graph_of_a_batch():
+    predictor, batch = make(), make_batch(make_data())
+    graph = predictor.latent_graph(batch)
+    assert torch.equal(graph.weights, predictor.model.latent_graph(batch.input.x).weights)
+    first = predictor.latent_graph(batch, layer=0)
+    assert torch.equal(first.weights, predictor.model.latent_graph(batch.input.x, layer=0).weights)
+    assert not torch.equal(first.weights, graph.weights)
+
+
 @pytest.mark.parametrize("decay", ["linear", "exponential", "sigmoid"])
 def test_schedules_end_at_zero(decay):
     predictor = make(

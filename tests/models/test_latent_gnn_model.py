@@ -53,6 +53,8 @@ def test_one_network_two_faces(options):
     graph = model.latent_graph(X)
     graph = graph if options else graph[:, -1]
     torch.testing.assert_close(graph.to_dense(), attn)
+    first, same = model.latent_graph(X, layer=0), plain.latent_graph(X, layer=0)
+    torch.testing.assert_close(first.to_dense(), same.to_dense())
 
 
 def test_filter_model_args_keeps_what_the_constructor_takes():

@@ -164,6 +164,35 @@ def test_attention_is_the_graph_of_the_window(k):
     torch.testing.assert_close(attn, again)
 
 
+def test_graph_of_each_layer():
+    model, x = make(latent_layers=3), window()
+    convs = model.network.graph_encoder.convs
+    seen = []
+    for conv in convs:
+        conv.lin_value.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    model(x)
+    inputs = list(seen)
+    for layer, conv in enumerate(convs):
+        graph = model.latent_graph(x, layer=layer)
+        expected = conv.convolve(inputs[layer])[1].to_dense().view(6, 3, 5, 5).transpose(0, 1)
+        torch.testing.assert_close(graph.to_dense(), expected)
+        assert torch.equal(model.latent_graph(x, layer=layer - 3).weights, graph.weights)
+    assert torch.equal(model.latent_graph(x).weights, graph.weights)
+
+
+@pytest.mark.parametrize(
+    ("layer", "error", "message"),
+    [
+        (2, ValueError, r"'layer' must be an int <= 1 \(got 2\)"),
+        (-3, ValueError, r"'layer' must be an int >= -2 \(got -3\)"),
+        (None, TypeError, "'layer' must be an int"),
+    ],
+)
+def test_there_must_be_such_a_layer(layer, error, message):
+    with pytest.raises(error, match=message):
+        make().latent_graph(window(), layer=layer)
+
+
 @pytest.mark.parametrize("graph_per", ["step", "window"])
 @pytest.mark.parametrize("k", [None, 1, 4])
 def test_attention_is_on_candidates_alone(graph_per, k):

@@ -61,21 +61,23 @@ def summarize(h, mask):
 
 
 def reference(encoder, h, mask=None):
-    """Layer by layer, in loops; the adjacency is of the batch shape of the graphs."""
+    """Layer by layer, in loops; the adjacency of each is of the batch shape of the graphs."""
     shape, batch_shape = h.shape, h.shape[:-2]
     windows = encoder.graph_per == "window" and h.dim() == 4
     rows = None if mask is None else mask.reshape(-1, shape[-2])
     seen = None if mask is None or not windows else mask.any(1)
+    adjacencies = []
     for layer, conv in enumerate(encoder.convs):
         summary = summarize(h, mask) if windows else None
         h, alpha = convolve(conv, h.reshape(-1, *shape[-2:]), rows, summary)
         if windows:
             alpha, batch_shape = convolve(conv, summary, seen)[1], shape[:1]
+        adjacencies.append(alpha.mean(-1).view(*batch_shape, *alpha.shape[1:3]))
         if encoder.norm is not None:
             state = encoder.norms[layer].state_dict()
             h = normalize(encoder.norm, {n: v.double() for n, v in state.items()}, h, rows)
         h = h.view(shape)
-    return h, alpha.mean(-1).view(*batch_shape, *alpha.shape[1:3])
+    return h, adjacencies
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -90,10 +92,10 @@ def test_values_match_a_loop(norm, num_layers, masked):
         mask = torch.rand(3, 5) > 0.3
         mask[1] = False  # nobody is there
         mask[2] = True
-    out, graph = encoder(h, mask)
-    expected, adjacency = reference(encoder, h, mask)
+    out, graphs = encoder(h, mask)
+    expected, adjacencies = reference(encoder, h, mask)
     torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(graph.to_dense(), adjacency)
+    torch.testing.assert_close([graph.to_dense() for graph in graphs], adjacencies)
 
 
 def draw_steps(steps=4, masked=True):
@@ -125,11 +127,11 @@ def test_windows_match_a_loop(options, graph_per, norm, masked):
     encoder = LatentGraphEncoder(4, 5, norm=norm, graph_per=graph_per, **options).double()
     randomize(encoder)
     h, mask = draw_steps(masked=masked)
-    out, graph = encoder(h, mask)
-    expected, adjacency = reference(encoder, h, mask)
-    assert graph.batch_shape == ((3,) if graph_per == "window" else (3, 4))
+    out, graphs = encoder(h, mask)
+    expected, adjacencies = reference(encoder, h, mask)
+    assert graphs[0].batch_shape == ((3,) if graph_per == "window" else (3, 4))
     torch.testing.assert_close(out, expected)
-    torch.testing.assert_close(graph.to_dense(), adjacency)
+    torch.testing.assert_close([graph.to_dense() for graph in graphs], adjacencies)
 
 
 def test_the_graph_of_a_window_by_hand():
@@ -142,7 +144,7 @@ def test_the_graph_of_a_window_by_hand():
             parameter.fill_(1.0)
     h = torch.tensor([[[1.0, 2.0, 7.0], [3.0, 0.0, -1.0]]]).unsqueeze(-1)
     mask = torch.tensor([[[True, True, False], [True, False, True]]])
-    _, graph = encoder(h, mask)
+    _, (*_, graph) = encoder(h, mask)
     # Means 2, 2 and -1: the last hears whoever is the least unlike it, the first of equals.
     assert graph.neighbors.tolist() == [[[0, 1], [1, 0], [2, 0]]]
     even, odd = 0.5, 1 / (1 + math.exp(3.0))
@@ -163,16 +165,16 @@ def test_a_window_of_equal_steps_has_the_graph_of_each(masked, steps):
     h, mask = draw_steps(1, masked)
     # Who is never there has no features to be scored with: its own sources may be others, that of nobody else.
     there = torch.ones(3, 5, dtype=torch.bool) if mask is None else mask[:, 0]
-    expected, by_step = step(h, mask)
+    expected, (*_, by_step) = step(h, mask)
     h = h.expand(-1, steps, -1, -1)
     mask = None if mask is None else mask.expand(-1, steps, -1)
-    out, graph = window(h, mask)
+    out, (*_, graph) = window(h, mask)
     for t in range(steps):
         torch.testing.assert_close(out[:, t][there], expected[:, 0][there])
     dense = by_step[:, 0].to_dense()
     torch.testing.assert_close(graph.to_dense()[there], dense[there])
     # Steps without windows have a graph each, whatever is asked for.
-    single, single_graph = window(h[:, 0], None if mask is None else mask[:, 0])
+    single, (*_, single_graph) = window(h[:, 0], None if mask is None else mask[:, 0])
     torch.testing.assert_close(single, expected[:, 0])
     torch.testing.assert_close(single_graph.to_dense(), dense)
 
@@ -183,8 +185,8 @@ def test_the_order_of_the_steps_does_not_matter_to_the_graph_of_a_window(norm):
     randomize(encoder)
     h, mask = draw_steps(6)
     order = torch.randperm(6)
-    out, graph = encoder(h, mask)
-    mixed, mixed_graph = encoder(h[:, order], mask[:, order])
+    out, (*_, graph) = encoder(h, mask)
+    mixed, (*_, mixed_graph) = encoder(h[:, order], mask[:, order])
     torch.testing.assert_close(mixed, out[:, order])
     torch.testing.assert_close(mixed_graph.to_dense(), graph.to_dense())
 
@@ -195,9 +197,9 @@ def test_windows_of_a_batch_do_not_mix(graph_per, norm):
     encoder = LatentGraphEncoder(4, 5, norm=norm, graph_per=graph_per, k_neighbors=3).double()
     randomize(encoder)
     h, mask = draw_steps()
-    out, graph = encoder(h, mask)
+    out, (*_, graph) = encoder(h, mask)
     for b in range(3):
-        alone, alone_graph = encoder(h[b : b + 1], mask[b : b + 1])
+        alone, (*_, alone_graph) = encoder(h[b : b + 1], mask[b : b + 1])
         torch.testing.assert_close(alone, out[b : b + 1])
         torch.testing.assert_close(alone_graph.to_dense(), graph[b : b + 1].to_dense())
 
@@ -214,7 +216,7 @@ def test_gradients(graph_per, candidates):
 
     def run(h, *parameters):
         weights = dict(zip(names, parameters, strict=True))
-        out, graph = torch.func.functional_call(encoder, weights, (h, mask[:2]))
+        out, (*_, graph) = torch.func.functional_call(encoder, weights, (h, mask[:2]))
         return out, graph.weights
 
     h = torch.randn(2, 3, 5, 2, dtype=torch.double, requires_grad=True)
@@ -230,10 +232,11 @@ def test_compile(candidates):
     h, mask = draw_steps()
     compiled = torch.compile(encoder, backend="aot_eager", fullgraph=True)
     for sources in (None, mask):
-        (out, graph), (expected, expected_graph) = compiled(h, sources), encoder(h, sources)
+        (out, graphs), (expected, expected_graphs) = compiled(h, sources), encoder(h, sources)
         torch.testing.assert_close(out, expected)
-        torch.testing.assert_close(graph.weights, expected_graph.weights)
-        assert torch.equal(graph.neighbors, expected_graph.neighbors)
+        for graph, expected_graph in zip(graphs, expected_graphs, strict=True):
+            torch.testing.assert_close(graph.weights, expected_graph.weights)
+            assert torch.equal(graph.neighbors, expected_graph.neighbors)
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch", "graph"])
@@ -245,8 +248,8 @@ def test_absent_nodes_change_no_other_in_windows(norm, graph_per, candidates):
     )
     randomize(encoder.double())
     h, mask = draw_steps()
-    out, graph = encoder(h, mask)
-    changed, changed_graph = encoder(h.masked_fill(~mask.unsqueeze(-1), 1e6), mask)
+    out, (*_, graph) = encoder(h, mask)
+    changed, (*_, changed_graph) = encoder(h.masked_fill(~mask.unsqueeze(-1), 1e6), mask)
     assert torch.equal(changed[mask], out[mask])
     there = mask.any(1) if graph_per == "window" else mask
     assert torch.equal(changed_graph.neighbors[there], graph.neighbors[there])
@@ -297,7 +300,7 @@ def test_graphs_of_a_batch_do_not_mix(norm):
 
 def test_nobody_there_leaves_statistics_alone():
     encoder = LatentGraphEncoder(4, 5, 1, norm="batch").double()
-    out, graph = encoder(torch.randn(2, 5, 4).double(), torch.zeros(2, 5, dtype=torch.bool))
+    out, (*_, graph) = encoder(torch.randn(2, 5, 4).double(), torch.zeros(2, 5, dtype=torch.bool))
     assert torch.isfinite(out).all()
     assert graph.weights.sum() == 0
     assert torch.equal(encoder.norms[0].module.running_mean, torch.zeros(4).double())

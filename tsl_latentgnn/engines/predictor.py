@@ -262,9 +262,10 @@ class LatentGNNPredictor(Predictor):
             error = error.masked_fill(~mask.bool(), math.nan)
         return error.permute(1, 3, 0, 2).flatten(2)
 
-    def latent_graph(self, batch: Data) -> LatentGraph:
-        """Graphs of the last latent layer for a batch, see the model's ``latent_graph``."""
-        return self.model.latent_graph(**self._filter_forward_kwargs(dict(batch.input.items())))
+    def latent_graph(self, batch: Data, *, layer: int = -1) -> LatentGraph:
+        """Graphs of a latent layer (default: the last) for a batch, see the model's ``latent_graph``."""
+        inputs = self._filter_forward_kwargs(dict(batch.input.items()))
+        return self.model.latent_graph(**inputs, layer=layer)
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the training loss and metrics."""

@@ -270,11 +270,16 @@ class LatentGNNModel(BaseModel):
         u: Tensor | None = None,
         input_mask: Tensor | None = None,
         u_future: Tensor | None = None,
+        *,
+        layer: int = -1,
     ) -> LatentGraph:
-        """Graphs of the last latent layer, of batch shape ``[b t]`` (``graph_at="input"``, one per time step) or
-        ``[b]`` (``graph_at="state"``, one per window).
+        """Graphs of a latent layer (default: the last), of batch shape ``[b t]`` where every time step has its own, or
+        ``[b]`` where every window has one (``graph_at="state"`` or ``graph_per="window"``).
+
+        Raises:
+            ValueError: If there is no such ``layer``.
         """
-        return self.forecast(x, u, input_mask, u_future).graph
+        return self.forecast(x, u, input_mask, u_future).layer_graph(layer)
 
 
 def _parse_bool(text: str) -> bool:

@@ -167,11 +167,14 @@ class Seq2SeqLatentGNN(Module):
         normal = self._forecast(node_features, None, False).distribution
         return Normal(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
 
-    def latent_graph(self, node_features: Tensor) -> LatentGraph:
-        r"""Graphs of the last latent layer, of batch shape :math:`[B, T_{in}]`, or :math:`[B]` with
+    def latent_graph(self, node_features: Tensor, *, layer: int = -1) -> LatentGraph:
+        r"""Graphs of a latent layer (default: the last), of batch shape :math:`[B, T_{in}]`, or :math:`[B]` with
         ``graph_per="window"``.
+
+        Raises:
+            ValueError: If there is no such ``layer``.
         """
-        return self._forecast(node_features, None, False).graph
+        return self._forecast(node_features, None, False).layer_graph(layer)
 
     def _forecast(
         self, node_features: Tensor, targets: Tensor | None, teacher_forcing: bool

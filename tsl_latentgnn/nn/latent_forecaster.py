@@ -40,13 +40,28 @@ class Forecast(NamedTuple):
     Args:
         mean (torch.Tensor): Forecast :math:`[B, \mathrm{horizon}, N, C]`.
         scale (torch.Tensor, optional): Standard deviation of the same shape, with ``head="gaussian"``.
-        graph (LatentGraph): Graphs of the last latent layer, of batch shape :math:`[B, T]` where every step has its
-            own, :math:`[B]` where every window has one (``graph_at="state"`` or ``graph_per="window"``).
+        graphs (tuple of LatentGraph): Graphs of each latent layer, of batch shape :math:`[B, T]` where every step has
+            its own, :math:`[B]` where every window has one (``graph_at="state"`` or ``graph_per="window"``).
     """
 
     mean: Tensor
     scale: Tensor | None
-    graph: LatentGraph
+    graphs: tuple[LatentGraph, ...]
+
+    @property
+    def graph(self) -> LatentGraph:
+        """Graphs of the last latent layer."""
+        return self.graphs[-1]
+
+    def layer_graph(self, layer: int) -> LatentGraph:
+        """Graphs of a latent layer, counted from 0, or from -1 backwards.
+
+        Raises:
+            TypeError: If ``layer`` is not an int.
+            ValueError: If there is no such layer.
+        """
+        count = len(self.graphs)
+        return self.graphs[check_int("layer", layer, -count, count - 1)]
 
     @property
     def distribution(self) -> Normal:
@@ -276,12 +291,12 @@ class LatentForecaster(Module):
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
         if self.graph_at == "input":
-            h, graph = self._pass_messages(h, present)
+            h, graphs = self._pass_messages(h, present)
 
         encoded, state = self.temporal_encoder(_to_sequences(h))
         if self.graph_at == "state":
             sources = None if present is None else present.any(1)
-            top, graph = self.graph_encoder(
+            top, graphs = self.graph_encoder(
                 state[0][-1].unflatten(0, (batch, self.num_nodes)), sources
             )
             hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
@@ -295,17 +310,21 @@ class LatentForecaster(Module):
             scale = F.softplus(self.scale_out(z)) + MIN_SCALE
             scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
             scale = scale * self.scale_factor.unsqueeze(1)
-        return Forecast(self._smooth(y), scale, graph)
+        return Forecast(self._smooth(y), scale, graphs)
 
-    def _pass_messages(self, h: Tensor, present: Tensor | None) -> tuple[Tensor, LatentGraph]:
+    def _pass_messages(
+        self, h: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
         """Latent layers on the steps of ``h`` ``[B, T, N, H]``."""
         if self.graph_encoder.graph_per == "window":
             return self.graph_encoder(h, present)
         # Each step on its own, so that their order does not matter: as they are in memory.
         steps = None if present is None else present.transpose(0, 1)
-        h, graph = self.graph_encoder(h.transpose(0, 1), steps)
-        neighbors, weights = graph.neighbors.transpose(0, 1), graph.weights.transpose(0, 1)
-        return h.transpose(0, 1), LatentGraph(neighbors, weights)
+        h, graphs = self.graph_encoder(h.transpose(0, 1), steps)
+        return h.transpose(0, 1), tuple(
+            LatentGraph(graph.neighbors.transpose(0, 1), graph.weights.transpose(0, 1))
+            for graph in graphs
+        )
 
     def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
         """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""

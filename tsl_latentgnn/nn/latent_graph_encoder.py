@@ -49,7 +49,7 @@ class LatentGraphEncoder(Module):
 
     Shapes:
         - **input:** node features :math:`[B, T, N, H]`, or :math:`[B, N, H]` of single steps
-        - **output:** node features of the shape of the input, and the graphs of the last layer, of batch shape
+        - **output:** node features of the shape of the input, and a tuple with the graphs of each layer, of batch shape
           :math:`[B, T]` or :math:`[B]`
     """
 
@@ -94,20 +94,24 @@ class LatentGraphEncoder(Module):
             for name in names:
                 setattr(conv, name, getattr(first, name))
 
-    def forward(self, h: Tensor, mask: Tensor | None = None) -> tuple[Tensor, LatentGraph]:
+    def forward(
+        self, h: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
         """Pass messages along the graphs of ``h``, from the sources that ``mask`` (without the last size) allows."""
         per_window = self.graph_per == "window" and isinstance(h, Tensor) and h.dim() == 4
         if per_window:
             check_float_tensor("h", h, "[B, T, N, H]", (None,) * 4)
         if per_window and mask is not None:
             check_mask("mask", mask, "of the shape of 'h' without its features", h.shape[:-1])
+        graphs = []
         for layer, conv in enumerate(self.convs):
             summary = _mean_over_steps(h, mask) if per_window else None
             h, graph, _ = conv.convolve(h, mask=mask, summary=summary)  # type: ignore[operator]
+            graphs.append(graph)
             if self.norm is not None:
                 h = self._normalize(self.norms[layer], h, mask)
             h = self.dropout(h)
-        return h, graph
+        return h, tuple(graphs)
 
     def _normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
         if self.norm == "layer":
