@@ -27,7 +27,10 @@ FULL = "preset"
 ROWS: dict[str, tuple[str, ...]] = {
     FULL: (),
     "with the spectral encoder": ("model.hparams.modes=[8,8]",),
-    "graph: none (every node alone)": ("model.hparams.k_neighbors=1",),
+    "graph: none (every node alone)": (
+        "model.hparams.k_neighbors=1",
+        "engine.hparams.dense_epochs=0",
+    ),
     "graph: weights on the road network": (
         "+model.hparams.candidates=connectivity",
         "model.hparams.k_neighbors=null",

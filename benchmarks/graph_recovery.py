@@ -12,7 +12,6 @@ import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from benchmarks.correlation import lagged_correlation, lagged_partial_correlation
 from benchmarks.data import load_data
-from benchmarks.environment import git_revision, hardware, versions
 from benchmarks.forecasting import compose_run
 from benchmarks.gpvar import noise_floor, true_graph
 from benchmarks.learned_graphs import Learned, learned_graphs, to_shares
@@ -173,24 +171,16 @@ def score(true: Tensor, graph: Learned) -> dict[str, float]:
 def report(
     records: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], command: str
 ) -> str:
-    """Header, overrides of each model that was run, and tables, in Markdown."""
+    """What was run and how, overrides of each model that was run, and tables, in Markdown."""
     groups: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for record in records:
         groups.setdefault((record["dataset"], record["model"]), {})[record["seed"]] = record
-    facts = {
-        "command": f"`{command}`",
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": git_revision() or "unknown",
-        "hardware": ", ".join(
-            f"{key} {value}" for key, value in hardware(torch.device("cpu")).items() if value
-        ),
-        "versions": ", ".join(f"{key} {value}" for key, value in versions().items()),
-    }
     return "\n".join(
         [
             "## Graph recovery",
             "",
-            *(f"- {key}: {value}" for key, value in facts.items()),
+            f"- command: `{command}`",
+            *_facts([run for seeds in groups.values() for run in seeds.values() if "test" in run]),
             "",
             "Directed edges between different nodes; means over the seeds, with the standard deviation. An edge is an "
             "entry above the threshold, which is an even share of its row: 1/k for an attention over the best k "
@@ -215,6 +205,23 @@ def report(
             *_layer_table(groups),
         ]
     )
+
+
+def _facts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """When, from which revisions and on what the runs were made, which need not be where their report is."""
+    facts = {
+        "dates": [run["time"][:10] for run in runs],
+        "revisions": [run["git"] or "unknown" for run in runs],
+        "hardware": [_join(run["hardware"]) for run in runs],
+        "versions": [_join(run["versions"]) for run in runs],
+    }
+    return [
+        f"- {name}: {'; '.join(dict.fromkeys(found))}" for name, found in facts.items() if found
+    ]
+
+
+def _join(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
 
 
 _Groups = Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]

@@ -83,6 +83,9 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     assert records[0]["command"].startswith("python -m benchmarks.graph_recovery --datasets ")
     assert (tmp_path / "runs" / "gpvar120_directed_latentgnn_4" / "graph.png").stat().st_size > 0
     text = out.read_text()
+    assert f"- dates: {records[0]['time'][:10]}" in text
+    assert f"- revisions: {records[0]['git'] or 'unknown'}\n" in text
+    assert f"torch {torch.__version__}" in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     rows = {row[1]: row for row in rows if row and row[0] == "gpvar120_directed"}
     auroc = [r["graphs"][-1]["AUROC"] for r in records if r["model"] == "latentgnn"]
