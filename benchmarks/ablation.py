@@ -12,13 +12,12 @@ import shlex
 import statistics
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.results import append_record
-from benchmarks.runs import add_run_options, read_runs, train
+from benchmarks.results import mark_title, to_markdown, to_number
+from benchmarks.runs import add_results_options, add_run_options, run_once
 from benchmarks.table import mean_std
 
 FULL = "preset"
@@ -82,19 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _make_parser().parse_args(given)
     command = shlex.join(["python", "-m", "benchmarks.ablation", *given])
     torch.set_num_threads(options.threads)
-    results = options.run_dir / "results.jsonl"
-    first, *others = options.seeds
-    records = {(r["label"], r["seed"]): r for r in read_runs(results, options.overrides)}
+    first = options.seeds[0]
+    records: _Records = {}
     for seed in options.seeds:
         for row in dict.fromkeys([FULL, *options.rows]):
-            if options.no_training or (row, seed) in records:
+            if seed != first and not is_close(records, row, first, options.within):
                 continue
-            if seed in others and not is_close(records, row, first, options.within):
-                continue
-            folder = options.run_dir / f"{list(ROWS).index(row):02d}_{seed}"
-            record = run(row, seed, options.overrides, folder, options.data_dir)
-            append_record(results, {**record, "command": command})
-            records[row, seed] = record
+            record = run(row, seed, options, command)
+            if record is not None:
+                records[row, seed] = record
     print(make_report(records))
 
 
@@ -108,10 +103,8 @@ def _make_parser() -> argparse.ArgumentParser:
         default=0.01,
         help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
     )
-    parser.add_argument(
-        "--no-training", action="store_true", help="only make the table of the runs that are there"
-    )
     add_run_options(parser, "ablation")
+    add_results_options(parser)
     return parser
 
 
@@ -119,35 +112,24 @@ _Records = dict[tuple[str, int], dict[str, Any]]
 
 
 def is_close(records: _Records, row: str, seed: int, within: float) -> bool:
-    """Whether a row is at most the share ``within`` worse than the preset on validation, with one seed."""
-    preset, value = (records[name, seed]["val"]["mae"] for name in (FULL, row))
+    """Whether a row is at most the share ``within`` worse than the preset on validation, with a seed of both."""
+    if (FULL, seed) not in records or (row, seed) not in records:
+        return False
+    preset, value = (to_number(records[name, seed]["val"]["mae"]) for name in (FULL, row))
     return value <= (1 + within) * preset
 
 
-def run(
-    row: str, seed: int, overrides: Sequence[str], folder: Path, data_dir: str | None = None
-) -> dict[str, Any]:
-    """Train and score one row.
-
-    Args:
-        row: A key of :data:`ROWS`.
-        seed: Random seed of the training.
-        overrides: Hydra overrides of every row.
-        folder: Folder for the checkpoints; a run that was ended there goes on.
-        data_dir: Folder of METR-LA's files. (default: tsl's storage)
-
-    Returns:
-        dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides; its label is the row.
-    """
-    texts = ["model=latentgnn", "dataset=la", *overrides, *ROWS[row]]
-    record = train(texts, folder, seed, data_dir).record
-    return {**record, "label": row, "overrides": list(overrides)}
+def run(row: str, seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] | None:
+    """Return the record of one row, whose label is the row; see :func:`benchmarks.runs.run_once`."""
+    texts = ["model=latentgnn", "dataset=la", *options.overrides, *ROWS[row]]
+    return run_once(texts, seed, options, command, lambda _: {"label": row})
 
 
 def make_report(records: _Records) -> str:
     """Return the Markdown table of the rows that were run; the change is that of the seeds which the row has."""
+    marks = list(next(iter(records.values()))["test"]["at"]) if records else []
     header = ["Row", "Seeds", "Validation MAE", "Change", "Test MAE", "Change", "RMSE"]
-    header += ["15 min", "30 min", "60 min", "s/epoch"]
+    header += [*map(mark_title, marks), "s/epoch"]
     lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
     for row in ROWS:
         seeds = sorted(seed for name, seed in records if name == row)
@@ -156,17 +138,24 @@ def make_report(records: _Records) -> str:
         runs = [records[row, seed] for seed in seeds]
         line = [row, str(len(seeds))]
         for split in ("val", "test"):
-            values = [run[split]["mae"] for run in runs]
-            line.append(mean_std(values))
-            preset = [records[FULL, seed][split]["mae"] for seed in seeds]
-            change = statistics.fmean(values) / statistics.fmean(preset) - 1
-            line.append("\N{EN DASH}" if row == FULL else f"{100 * change:+.1f} %")
+            line.append(mean_std([run[split]["mae"] for run in runs]))
+            line.append("\N{EN DASH}" if row == FULL else _change(records, row, seeds, split))
         line.append(mean_std([run["test"]["rmse"] for run in runs]))
-        for mark in ("15", "30", "60"):
-            line.append(mean_std([run["test"]["at"][mark]["mae"] for run in runs]))
+        line += [mean_std([run["test"]["at"][mark]["mae"] for run in runs]) for mark in marks]
         line.append(f"{statistics.fmean(run['seconds_per_epoch'] for run in runs):.1f}")
         lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return to_markdown(lines)
+
+
+def _change(records: _Records, row: str, seeds: Sequence[int], split: str) -> str:
+    """Change of the mean MAE to that of the preset with the same seeds, in percent."""
+    if any((FULL, seed) not in records for seed in seeds):
+        return "\N{EN DASH}"
+    value, preset = (
+        statistics.fmean(to_number(records[name, seed][split]["mae"]) for seed in seeds)
+        for name in (row, FULL)
+    )
+    return f"{100 * (value / preset - 1):+.1f} %"
 
 
 if __name__ == "__main__":

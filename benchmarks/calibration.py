@@ -18,8 +18,8 @@ import torch
 from torch.distributions import Normal
 
 from benchmarks.forecasting import Outcome
-from benchmarks.results import append_record, mark_title
-from benchmarks.runs import add_run_options, read_runs, train
+from benchmarks.results import mark_title, to_markdown
+from benchmarks.runs import add_results_options, add_run_options, run_once
 from benchmarks.table import mean_std
 from tsl_latentgnn.evaluation import crps_gaussian, interval_coverage, metrics
 from tsl_latentgnn.visualization import plot_reliability
@@ -38,15 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _make_parser().parse_args(given)
     command = shlex.join(["python", "-m", "benchmarks.calibration", *given])
     torch.set_num_threads(options.threads)
-    results = options.run_dir / "results.jsonl"
-    done = {record["seed"] for record in _read(results, options)}
-    for seed in options.seeds:
-        if seed in done:
-            continue
-        folder = options.run_dir / f"{options.dataset}_{seed}"
-        record = run(options.dataset, seed, options.overrides, folder, options.data_dir)
-        append_record(results, {**record, "command": command})
-    records = _read(results, options)
+    found = [run(seed, options, command) for seed in options.seeds]
+    records = [record for record in found if record is not None]
     print(make_table(records))
     if options.figure is not None:
         draw(records, options.figure)
@@ -58,41 +51,25 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--figure", type=Path, help="reliability curve to write")
     add_run_options(parser, "calibration")
+    add_results_options(parser)
     return parser
 
 
-def _read(results: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
-    runs = read_runs(results, options.overrides)
-    return [run for run in runs if run["dataset"] == options.dataset]
-
-
-def run(
-    dataset: str, seed: int, overrides: Sequence[str], folder: Path, data_dir: str | None = None
-) -> dict[str, Any]:
+def run(seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] | None:
     """Train with a Gaussian head, calibrate on the validation part, score both on the test part.
 
-    Args:
-        dataset: Name of the dataset.
-        seed: Random seed of the training.
-        overrides: Hydra overrides.
-        folder: Folder for the checkpoints; a run that was ended there goes on.
-        data_dir: Folder of the dataset. (default: tsl's storage)
-
     Returns:
-        dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides, the factors of the
-        calibration, and under each of :data:`STAGES` the scores of :func:`score`.
+        dict: As :func:`benchmarks.runs.run_once`, with the factors of the calibration, and under each of
+        :data:`STAGES` the scores of :func:`score`.
     """
-    texts = ["model=latentgnn", f"dataset={dataset}", "+model.hparams.head=gaussian"]
-    outcome = train([*texts, *overrides], folder, seed, data_dir)
+    texts = ["model=latentgnn", f"dataset={options.dataset}", "+model.hparams.head=gaussian"]
+    return run_once([*texts, *options.overrides], seed, options, command, _calibrate)
+
+
+def _calibrate(outcome: Outcome) -> dict[str, Any]:
     trained = score(outcome)
     factors = outcome.predictor.calibrate(outcome.data.datamodule.val_dataloader(), LEVEL)
-    return {
-        **outcome.record,
-        "overrides": list(overrides),
-        "factors": factors.tolist(),
-        "trained": trained,
-        "calibrated": score(outcome),
-    }
+    return {"factors": factors.tolist(), "trained": trained, "calibrated": score(outcome)}
 
 
 def score(outcome: Outcome) -> dict[str, Any]:
@@ -144,7 +121,7 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
             line += [mean_std([run[name] for run in runs]) for name in ("mae", "crps")]
             line.append(mean_std([100 * run["coverage"][place] for run in runs], 2) + " %")
             lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return to_markdown(lines)
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:

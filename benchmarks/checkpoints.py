@@ -20,7 +20,12 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from tsl_latentgnn.engines.checkpoint import model_differences, read_checkpoint, unequal
+from tsl_latentgnn.engines.checkpoint import (
+    model_differences,
+    read_checkpoint,
+    shorten,
+    unequal,
+)
 
 _PARTS = {
     "state_dict": dict,
@@ -155,8 +160,8 @@ def check_fits(
         about: What the run is about, as in :class:`RunState`.
 
     Raises:
-        ValueError: If the checkpoint is none of a training of this benchmark, or of another model,
-            optimizer, scheduler, number of nodes, window or horizon. The message says what differs.
+        ValueError: If the checkpoint is none of a training of this benchmark, or of another model, number of nodes,
+            window, horizon or setting of the training. The message says what differs.
     """
     missing = [
         name
@@ -188,7 +193,7 @@ def _differences(
         there = state.get("about")
         found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
-            return found
+            return shorten(found)
     given, hparams = checkpoint["hyper_parameters"], predictor.hparams
     classes = ("optim_class", "scheduler_class")
     found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})

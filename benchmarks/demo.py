@@ -104,9 +104,9 @@ def make_config(
     overrides: tuple[str, ...],
 ) -> DictConfig:
     """The benchmark's configuration of model ``name`` on GPVAR-AZ, with the demo's changes."""
-    texts = [f"model={name}", "dataset=gpvar", *overrides]
+    texts = [f"model={name}", "dataset=gpvar"]
     texts += [change.format(epochs=epochs) for change in changes]
-    return compose_run(texts, run_dir / name, seed, data_dir)
+    return compose_run([*texts, *overrides], run_dir / name, seed, data_dir)
 
 
 def draw_graphs(learned: Tensor, true: Tensor) -> Figure:

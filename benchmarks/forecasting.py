@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,14 @@ from benchmarks.environment import (
 from benchmarks.models import BASELINES, check_name, get_engine_class, get_model_class
 from benchmarks.precision import keep_float16
 from benchmarks.processes import EndTogether, is_first_process, share_loss, start_processes
-from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, metric_key
+from benchmarks.results import (
+    CONFIG_DIR,
+    SETTINGS,
+    append_record,
+    collect_errors,
+    describe,
+    metric_key,
+)
 from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn._compat import mend_tsl
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
@@ -63,29 +70,18 @@ from benchmarks.data import ForecastingData, load_data  # noqa: E402
 LOGGERS = ("none", "tensorboard", "wandb")
 LOSSES = {"mae": MaskedMAE, "mse": MaskedMSE}
 
-_SETTINGS = (
-    "dataset",
-    "model",
-    "engine",
-    "loss",
-    "optimizer",
-    "lr_scheduler",
-    "window",
-    "horizon",
-    "stride",
-    "epochs",
-    "patience",
-    "batch_size",
-    "grad_clip_val",
-    "trainer",
-)
-
 #: What makes two starts the same run for ``ckpt_path=last``. More epochs or patience make it longer.
 _SAME_RUN = (
     *("seed", "label", "data_dir"),
-    *(key for key in _SETTINGS if key not in ("epochs", "patience")),
+    *(key for key in SETTINGS if key not in ("epochs", "patience")),
 )
 
+#: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
+#: metrics so far come from the checkpoint.
+_KEPT = (
+    *("dataset", "engine", "loss", "optimizer", "lr_scheduler"),
+    *("stride", "batch_size", "grad_clip_val"),
+)
 
 #: For Hydra in the other processes of a run: no folder and no log.
 _QUIET = ("hydra.run.dir=.", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled")
@@ -192,6 +188,7 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         "n_channels": data.windows.n_channels,
         "window": cfg.window,
         "horizon": cfg.horizon,
+        **_flatten({key: value for key, value in get_settings(cfg).items() if key in _KEPT}),
     }
     state = RunState(cfg.run.get("seed", cfg.seed), about)
     timer = EpochTimer()
@@ -240,7 +237,7 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         # Where a resumed run had been stopped early, Lightning's `current_epoch` is one too low.
         "epochs": progress.current.processed,
         "peak_mib": peak_memory_mib(device),
-        "settings": {key: _to_dict(cfg)[key] for key in _SETTINGS},
+        "settings": get_settings(cfg),
         "versions": versions(),
         "hardware": hardware(device),
         "command": command_line(),
@@ -398,6 +395,21 @@ def _torch_class(key: str, name: str, module: Any, base: type) -> Any:
         if inspect.isclass(value) and issubclass(value, base) and value is not base
     }
     return classes[check_name(key, name, sorted(classes))]
+
+
+def get_settings(cfg: DictConfig) -> dict[str, Any]:
+    """Return what a result depends on, beside its seed: the settings of its record."""
+    values = _to_dict(cfg)
+    return {key: values[key] for key in SETTINGS}
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat = {}
+    for key, value in node.items():
+        inner = isinstance(value, Mapping)
+        flat.update(_flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
+    return flat
 
 
 def _to_dict(node: Any) -> dict[str, Any]:

@@ -102,7 +102,13 @@ def true_graph(dataset: GPVARDataset) -> Tensor:
 
 
 def noise_floor(data: ForecastingData) -> tuple[float, float]:
-    """MAE and RMSE of the data's own optimal prediction on the test part."""
+    """MAE and RMSE of the data's own optimal prediction, one step ahead, on the test part.
+
+    Raises:
+        ValueError: If the horizon of the windows is not 1.
+    """
+    if data.windows.horizon != 1:
+        raise ValueError(f"'horizon' must be 1 for a noise floor (got {data.windows.horizon}).")
     optimal = np.asarray(data.dataset.optimal_pred)
     starts = data.windows.indices[torch.as_tensor(data.datamodule.testset.indices)].numpy()
     steps = starts + data.windows.horizon_offset

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from benchmarks.correlation import lagged_correlation, lagged_partial_correlation
 from benchmarks.data import load_data
-from benchmarks.forecasting import compose_run
+from benchmarks.forecasting import Outcome, compose_run
 from benchmarks.gpvar import noise_floor, true_graph
 from benchmarks.learned_graphs import Learned, learned_graphs, to_shares
-from benchmarks.results import append_record
-from benchmarks.runs import add_run_options, read_runs, train
+from benchmarks.results import to_markdown, to_number
+from benchmarks.runs import add_results_options, add_run_options, run_once
 from benchmarks.table import mean_std
 from tsl_latentgnn.evaluation import graph_recovery
 from tsl_latentgnn.visualization import plot_learned_and_true
@@ -65,25 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _make_parser().parse_args(given)
     command = shlex.join(["python", "-m", "benchmarks.graph_recovery", *given])
     torch.set_num_threads(options.threads)
-    results = options.run_dir / "results.jsonl"
-    texts = {model: [*OVERRIDES[model], *options.overrides] for model in OVERRIDES}
-    records = {
-        _run_key(record): record
-        for model in texts
-        for record in read_runs(results, texts[model])
-        if record["model"] == model
-    }
+    records = []
     for dataset in options.datasets:
         for seed in options.seeds:
             for model in options.models:
-                if options.no_training or (dataset, model, seed) in records:
-                    continue
-                folder = options.run_dir / f"{dataset}_{model}_{seed}"
-                record = run(dataset, model, seed, texts[model], folder, options.data_dir)
-                append_record(results, {**record, "command": command})
-                records[dataset, model, seed] = record
-    correlations = [r for dataset in options.datasets for r in baselines(dataset, options.data_dir)]
-    text = report([*records.values(), *correlations], texts, command)
+                record = run(dataset, model, seed, options, command)
+                if record is not None:
+                    records.append(record)
+        records += baselines(dataset, options)
+    text = report(records, options.overrides, command)
     print(text)
     if options.out is not None:
         options.out.write_text(text + "\n", encoding="utf-8")
@@ -96,59 +86,57 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument(
-        "--no-training", action="store_true", help="only make the tables of the runs that are there"
-    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
     add_run_options(parser, "graph_recovery", overrides=())
+    add_results_options(parser)
     return parser
 
 
 def run(
-    dataset: str,
-    model: str,
-    seed: int,
-    texts: Sequence[str],
-    folder: Path,
-    data_dir: str | None = None,
-) -> dict[str, Any]:
-    """Train a model, compare its graphs with the true one, and draw them.
+    dataset: str, model: str, seed: int, options: argparse.Namespace, command: str
+) -> dict[str, Any] | None:
+    """Train a model, compare its graphs with the true one, and draw them in the folder of the run.
 
     Args:
         dataset: One of :data:`DATASETS`.
         model: A key of :data:`OVERRIDES`.
         seed: Random seed of the training.
-        texts: Hydra overrides.
-        folder: Folder for the checkpoint and the figure; a run that was ended there goes on.
-        data_dir: Folder of the generated series. (default: tsl's storage)
+        options: Options of the command line.
+        command: The command line.
 
     Returns:
-        dict: The record of :func:`benchmarks.forecasting.fit_and_score`, with the overrides, the noise floor of the
-        test part, and in ``"graphs"`` the threshold and scores of each graph, the one that is handed out last.
+        dict: As :func:`benchmarks.runs.run_once`, with the noise floor of the test part, and in ``"graphs"`` the
+        threshold and scores of each graph, the one that is handed out last.
     """
-    outcome = train(make_overrides(dataset, model, texts), folder, seed, data_dir)
-    true = true_graph(outcome.data.dataset)
-    graphs = learned_graphs(model, outcome)
-    mae, rmse = noise_floor(outcome.data)
-    off_diagonal = graphs[-1].scores.clone().fill_diagonal_(0.0)
-    title = f"{TITLES[model]} on {dataset} (self-loops left out)"
-    plot_learned_and_true(off_diagonal, true, title=title).savefig(folder / "graph.png", dpi=150)
-    return {
-        **outcome.record,
-        "overrides": list(texts),
-        "floor": {"mae": mae, "rmse": rmse},
-        "graphs": [score(true, graph) for graph in graphs],
-    }
+
+    def finish(outcome: Outcome) -> dict[str, Any]:
+        true = true_graph(outcome.data.dataset)
+        graphs = learned_graphs(model, outcome)
+        mae, rmse = noise_floor(outcome.data)
+        off_diagonal = graphs[-1].scores.clone().fill_diagonal_(0.0)
+        title = f"{TITLES[model]} on {dataset} (self-loops left out)"
+        figure = plot_learned_and_true(off_diagonal, true, title=title)
+        assert outcome.checkpoint is not None
+        figure.savefig(Path(outcome.checkpoint).with_name("graph.png"), dpi=150)
+        return {
+            "floor": {"mae": mae, "rmse": rmse},
+            "graphs": [score(true, graph) for graph in graphs],
+        }
+
+    texts = make_overrides(dataset, model, options.overrides)
+    return run_once(texts, seed, options, command, finish)
 
 
 def make_overrides(dataset: str, model: str, texts: Iterable[str] = ()) -> list[str]:
     """Hydra overrides of a run in which the model is not given the dataset's graph."""
-    return [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true", *texts]
+    changes = OVERRIDES.get(model, ())
+    return [f"dataset={dataset}", f"model={model}", "dataset.hide_graph=true", *changes, *texts]
 
 
-def baselines(dataset: str, data_dir: str | None = None) -> list[dict[str, Any]]:
+def baselines(dataset: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Records of what correlations of the training part find, without a model."""
-    cfg = compose_run(make_overrides(dataset, "ar"), Path(), 0, data_dir)
+    texts = make_overrides(dataset, "latentgnn", options.overrides)  # for its windows and parts
+    cfg = compose_run(texts, options.run_dir, 0, options.data_dir)
     data = load_data(cfg)
     series = data.windows.target.numpy()[data.datamodule.train_slice.numpy(), :, 0]
     true = true_graph(data.dataset)
@@ -168,9 +156,7 @@ def score(true: Tensor, graph: Learned) -> dict[str, float]:
     return {"threshold": graph.threshold, **recovery}
 
 
-def report(
-    records: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[str]], command: str
-) -> str:
+def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: str) -> str:
     """What was run and how, overrides of each model that was run, and tables, in Markdown."""
     groups: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for record in records:
@@ -187,22 +173,22 @@ def report(
             "sources, 1/N for a matrix over all nodes. No model is given a graph (GraphWaveNetModel is given "
             "self-loops). Errors are one step ahead, test part.",
             "",
-            *_main_table(groups),
+            _main_table(groups),
             "",
             "Changes of the presets, the same on every dataset:",
             "",
             *(
-                f"- {TITLES[model]}: `{' '.join(changes)}`"
-                for model, changes in texts.items()
+                f"- {TITLES[model]}: `{' '.join([*changes, *texts])}`"
+                for model, changes in OVERRIDES.items()
                 if any(trained == model for _, trained in groups)
             ),
             "",
             "### Each latent layer",
             "",
-            "The graph that `latent_graph` hands out is that of the last layer, unless it is asked for another. "
-            "Worst seed in brackets.",
+            "The graph that `latent_graph` hands out is that of the last layer, unless it is asked for another; layers "
+            "that share a static correlation and have no dynamic scores have the same graph. Worst seed in brackets.",
             "",
-            *_layer_table(groups),
+            _layer_table(groups),
         ]
     )
 
@@ -227,7 +213,7 @@ def _join(facts: Mapping[str, Any]) -> str:
 _Groups = Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]
 
 
-def _main_table(groups: _Groups) -> list[str]:
+def _main_table(groups: _Groups) -> str:
     header = ["Dataset", "Graph of", "Seeds", "Epochs", "Threshold", *SCORES]
     header += ["MAE", "MAE / floor"]
     lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
@@ -241,14 +227,15 @@ def _main_table(groups: _Groups) -> list[str]:
         line += [mean_std([graph[name] for graph in last], 3) for name in SCORES]
         if trained:
             line.append(mean_std([run["test"]["mae"] for run in runs], 4))
-            line.append(mean_std([run["test"]["mae"] / run["floor"]["mae"] for run in runs], 4))
+            errors = [to_number(run["test"]["mae"]) / run["floor"]["mae"] for run in runs]
+            line.append(mean_std(errors, 4))
         else:
             line += [_NONE, _NONE]
         lines.append(line)
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return to_markdown(lines)
 
 
-def _layer_table(groups: _Groups) -> list[str]:
+def _layer_table(groups: _Groups) -> str:
     header = ["Dataset", "Layer", "Seeds", *SCORES]
     lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
     for (dataset, model), seeds in sorted(groups.items(), key=_order):
@@ -262,7 +249,7 @@ def _layer_table(groups: _Groups) -> list[str]:
                 values = [graph[name] for graph in graphs]
                 line.append(f"{statistics.fmean(values):.3f} ({min(values):.3f})")
             lines.append(line)
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return to_markdown(lines)
 
 
 def _order(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
@@ -273,10 +260,6 @@ def _order(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
 def _range(values: Sequence[int]) -> str:
     low, high = min(values), max(values)
     return str(low) if low == high else f"{low}{_NONE}{high}"
-
-
-def _run_key(record: Mapping[str, Any]) -> tuple[str, str, int]:
-    return record["dataset"], record["model"], record["seed"]
 
 
 if __name__ == "__main__":

@@ -8,14 +8,35 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 #: The configuration whose values a result was made with.
 CONFIG_DIR = Path(__file__).parent / "config"
 
 METRICS = ("mae", "rmse", "mape")
 SPLITS = ("val", "test")
+
+#: Keys of the configuration that a result depends on, beside its seed.
+SETTINGS = (
+    "dataset",
+    "model",
+    "engine",
+    "loss",
+    "optimizer",
+    "lr_scheduler",
+    "window",
+    "horizon",
+    "stride",
+    "epochs",
+    "patience",
+    "batch_size",
+    "grad_clip_val",
+    "trainer",
+)
 
 #: What every line holds, apart from the settings and the environment of the run.
 _REQUIRED: dict[str, Any] = {
@@ -168,6 +189,35 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
+def complete_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a record, with the defaults of keys that the benchmark has got since it was written."""
+    return _complete(record.get("settings") or {}, _default_settings())
+
+
+@cache
+def _default_settings() -> dict[str, Any]:
+    defaults = yaml.safe_load((CONFIG_DIR / "default.yaml").read_text(encoding="utf-8"))
+    return {name: defaults[name] for name in SETTINGS if name in defaults}
+
+
+def _complete(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    full = {**defaults, **settings}
+    for name, default in defaults.items():
+        if isinstance(default, Mapping) and isinstance(full[name], Mapping):
+            full[name] = _complete(full[name], default)
+    return full
+
+
+def to_number(value: float | None) -> float:
+    """Return an error of a record; one that was not finite is NaN."""
+    return math.nan if value is None else value
+
+
+def to_markdown(lines: Iterable[Sequence[str]]) -> str:
+    """Return cells, row by row with the header and its rule, as a Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def mark_title(mark: str) -> str:
     """Return a mark of the horizon in words: ``"15 min"``; ``"step 1"`` without a clock."""
     return f"{mark} min" if mark.isdigit() else mark
@@ -183,7 +233,7 @@ def describe(record: Mapping[str, Any]) -> str:
         errors = record[split]
         rows = {"overall": errors, **{mark_title(m): e for m, e in errors["at"].items()}}
         for title, row in rows.items():
-            mae, rmse, mape = (math.nan if row[m] is None else row[m] for m in METRICS)
+            mae, rmse, mape = (to_number(row[m]) for m in METRICS)
             lines.append(f"{split:<5}{title:>9}{mae:>10.4f}{rmse:>10.4f}{100 * mape:>12.2f}")
     seconds = record["seconds_per_epoch"]
     speed = "not trained" if seconds is None else f"{seconds:.2f} s/epoch"

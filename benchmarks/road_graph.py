@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     torch.set_num_threads(options.threads)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
-    outcome = train(texts, options.run_dir, options.seed, options.data_dir)
+    outcome = train(texts, options.seed, options.run_dir, options.data_dir)
     learned = learned_graphs("latentgnn", outcome)[-1].scores.fill_diagonal_(0.0)
     road = road_network(outcome.data.windows)
     coordinates = sensor_coordinates(outcome.data.dataset)
@@ -68,14 +68,16 @@ def distances_km(coordinates: pd.DataFrame) -> np.ndarray:
 
 
 def compare(learned: Tensor, road: Tensor, distances: np.ndarray) -> dict[str, float]:
-    """How many of the heaviest learned edges, as many as there are road edges, are such, and how long they are."""
+    """How many of the heaviest learned edges, at most as many as the road has, are road edges; how long they are."""
     off_diagonal = ~np.eye(len(road), dtype=bool)
     is_road = (road.numpy() > 0)[off_diagonal]
     weights, km = learned.numpy()[off_diagonal], distances[off_diagonal]
-    heaviest = np.argsort(-weights, kind="stable")[: is_road.sum()]
+    count = min(is_road.sum(), (weights > 0).sum())
+    heaviest = np.argsort(-weights, kind="stable")[:count]
     return {
         "edges of the road network": float(is_road.sum()),
         "share of all pairs that are road edges": float(is_road.mean()),
+        "heaviest learned edges": float(count),
         "share of the heaviest learned edges that are road edges": float(is_road[heaviest].mean()),
         "median length of all pairs (km)": float(np.median(km)),
         "median length of the heaviest learned edges (km)": float(np.median(km[heaviest])),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from benchmarks.forecasting import Outcome, compose_run, fit_and_score
-from benchmarks.results import read_records
+from benchmarks.forecasting import Outcome, compose_run, fit_and_score, get_settings
+from benchmarks.results import append_record, complete_settings, read_records
 
 
 def add_run_options(
@@ -32,24 +35,71 @@ def add_run_options(
         help="folder for checkpoints and results; what is there is not run again",
     )
     parser.add_argument(
-        "--overrides", nargs="*", default=list(overrides), help="Hydra overrides of every run"
+        "--overrides",
+        nargs="*",
+        default=list(overrides),
+        help=f"Hydra overrides of every run (default: {' '.join(overrides) or 'none'})",
     )
 
 
-def read_runs(results: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the records of earlier calls with the same overrides; those with others are another experiment."""
-    records = read_records([results]) if results.exists() else iter(())
-    return [record for record in records if record["overrides"] == list(overrides)]
+def add_results_options(parser: argparse.ArgumentParser) -> None:
+    """Add the option of programs that keep a file of results, see :func:`run_once`."""
+    parser.add_argument(
+        "--no-training", action="store_true", help="only report the runs that are there"
+    )
 
 
-def train(overrides: Sequence[str], folder: Path, seed: int, data_dir: str | None) -> Outcome:
-    """Train and score a model, or go on where a run in the folder was ended.
+def train(overrides: Sequence[str], seed: int, run_dir: Path, data_dir: str | None) -> Outcome:
+    """Train and score a model, or go on where a run of the same settings and seed was ended.
 
     Args:
         overrides: Hydra overrides of ``config/default.yaml``.
-        folder: Folder of the run.
         seed: Random seed of the training.
+        run_dir: Folder for the folder of the run, which is named after its dataset, model, seed and settings.
         data_dir: Folder of the dataset; ``None`` is tsl's storage.
     """
+    cfg = compose_run([*overrides, "ckpt_path=last"], run_dir, seed, data_dir)
+    settings = json.dumps(get_settings(cfg), sort_keys=True)
+    digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    cfg.run.dir = str(run_dir / f"{cfg.dataset.name}_{cfg.model.name}_{seed}_{digest}")
     seed_everything(seed, verbose=False)
-    return fit_and_score(compose_run([*overrides, "ckpt_path=last"], folder, seed, data_dir))
+    return fit_and_score(cfg)
+
+
+def run_once(
+    overrides: Sequence[str],
+    seed: int,
+    options: argparse.Namespace,
+    command: str,
+    finish: Callable[[Outcome], Mapping[str, Any]],
+) -> dict[str, Any] | None:
+    """Return the record of a training, which is made unless it is in ``results.jsonl`` of the run folder.
+
+    Args:
+        overrides: Hydra overrides of ``config/default.yaml``.
+        seed: Random seed of the training.
+        options: Those of :func:`add_run_options` and :func:`add_results_options`.
+        command: The command line that asked for it.
+        finish: Returns what the record is to hold beside what
+            :func:`benchmarks.forecasting.fit_and_score` puts into it.
+
+    Returns:
+        dict: The record; ``None`` where it is not there and ``--no-training`` was given.
+    """
+    results = options.run_dir / "results.jsonl"
+    cfg = compose_run(overrides, options.run_dir, seed, options.data_dir)
+    for record in read_records([results]) if results.exists() else ():
+        if _is_record_of(record, cfg):
+            return record
+    if options.no_training:
+        return None
+    outcome = train(overrides, seed, options.run_dir, options.data_dir)
+    record = {**outcome.record, **finish(outcome), "command": command}
+    append_record(results, record)
+    return record
+
+
+def _is_record_of(record: Mapping[str, Any], cfg: DictConfig) -> bool:
+    run = record["dataset"], record["model"], record["seed"]
+    wanted = cfg.dataset.name, cfg.model.name, cfg.seed
+    return run == wanted and complete_settings(record) == get_settings(cfg)

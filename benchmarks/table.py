@@ -14,9 +14,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from benchmarks.results import CONFIG_DIR, METRICS, SPLITS, mark_title, read_records
+from benchmarks.results import (
+    METRICS,
+    SPLITS,
+    complete_settings,
+    mark_title,
+    read_records,
+    to_markdown,
+    to_number,
+)
 
 _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
@@ -48,9 +54,7 @@ def make_table(
         raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
     rows: dict[tuple[str, str, str, str], dict[Any, Mapping[str, Any]]] = {}
     records = list(records)
-    names = {name for record in records for name in record.get("settings") or ()}
-    defaults = {name: value for name, value in _load_defaults().items() if name in names}
-    settings = [_complete(record.get("settings") or {}, defaults) for record in records]
+    settings = [complete_settings(record) for record in records]
     for name in ignore:
         if sum(_drop(one, name) for one in settings) == 0:  # any() would stop at the first
             raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
@@ -80,20 +84,7 @@ def make_table(
         line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
         lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _load_defaults() -> dict[str, Any]:
-    return yaml.safe_load((CONFIG_DIR / "default.yaml").read_text(encoding="utf-8"))
-
-
-def _complete(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the defaults of the keys that the benchmark has got since the result was written."""
-    full = {**defaults, **settings}
-    for name, default in defaults.items():
-        if isinstance(default, Mapping) and isinstance(full[name], Mapping):
-            full[name] = _complete(full[name], default)
-    return full
+    return to_markdown(lines)
 
 
 def _drop(settings: dict[str, Any], name: str) -> bool:
@@ -118,7 +109,7 @@ def mean_std(values: Sequence[float | None], digits: int = 4) -> str:
     """Return ``mean ± std`` of some numbers; a run that came to no number makes the mean none."""
     if not values:
         return "\N{EN DASH}"
-    numbers = [math.nan if value is None else value for value in values]
+    numbers = [to_number(value) for value in values]
     text = f"{statistics.fmean(numbers):.{digits}f}"
     if len(numbers) > 1:
         # stdev is exact and refuses NaN

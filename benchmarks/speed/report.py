@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.results import to_markdown
 from benchmarks.speed.timing import Spread
 
 _NONE = "\N{EN DASH}"
@@ -85,7 +86,7 @@ class Table:
         """Return heading, note and lines."""
         rule = ["---", *["---:"] * (len(_HEADER) - 2), "---"]
         lines = [_HEADER, rule, *(row.cells() for row in self.rows)]
-        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        table = to_markdown(lines)
         return f"### {self.title}\n\n{self.note}\n\n{table}"
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks import ablation
+from benchmarks import ablation, calibration, runs
 from benchmarks.data import load_data
 from benchmarks.forecasting import build_predictor, compose_run
 from benchmarks.results import read_records
@@ -88,7 +90,44 @@ def test_runs_once_and_further_seeds_only_of_close_rows(la_dir, tmp_path, monkey
     def fail(*args):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(ablation, "train", fail)
+    monkeypatch.setattr(runs, "train", fail)
     ablation.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         ablation.main([*arguments, "grad_clip_val=1"])
+    # A row that is made of other overrides from now on is another run.
+    monkeypatch.setitem(ablation.ROWS, far, ("dataset.time_of_day=false", "loss=mse"))
+    with pytest.raises(AssertionError, match="was trained again"):
+        ablation.main(arguments)
+    capsys.readouterr()
+    ablation.main(["--no-training", *arguments])
+    table = capsys.readouterr().out
+    assert far not in table
+    assert close in table
+
+
+def test_a_run_that_came_to_no_number():
+    row = "graph: k = 4"
+    lost = make_record(row, 1, None)
+    lost["test"] |= {"mae": None, "rmse": None}
+    records = to_records(make_record(ablation.FULL, 1, 3.0), lost)
+    assert not ablation.is_close(records, row, 1, 0.01)
+    assert f"| {row} | 1 | nan | +nan % | nan | +nan % |" in ablation.make_report(records)
+
+
+def test_the_marks_are_those_of_the_runs():
+    record = make_record(ablation.FULL, 1, 3.0)
+    record["test"]["at"] = {"step 1": record["test"]["at"]["15"]}
+    assert "| RMSE | step 1 | s/epoch |" in ablation.make_report(to_records(record))
+
+
+PAGES = {"ablation": ablation, "calibration": calibration}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_holds_the_table_of_its_lines(tmp_path, name, capsys):
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    (tmp_path / "results.jsonl").write_bytes((results / f"{name}.jsonl").read_bytes())
+    arguments = ["--no-training", "--run-dir", str(tmp_path)]
+    arguments += ["--overrides", "epochs=12", "+trainer.enable_progress_bar=false"]
+    PAGES[name].main(arguments)
+    assert capsys.readouterr().out in (results / f"{name}.md").read_text()

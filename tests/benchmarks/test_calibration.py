@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import calibration
+from benchmarks import calibration, runs
 from benchmarks.data import load_data
 from benchmarks.forecasting import Outcome, build_predictor, compose_run
 from benchmarks.results import read_records
@@ -66,7 +66,7 @@ def test_runs_once_and_reports(la_dir, tmp_path, monkeypatch, capsys):
     def fail(*args):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(calibration, "train", fail)
+    monkeypatch.setattr(runs, "train", fail)
     calibration.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         calibration.main([*arguments, "grad_clip_val=1"])

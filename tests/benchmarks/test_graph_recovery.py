@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpvar
+from benchmarks import gpvar, runs
 from benchmarks import graph_recovery as benchmark
 from benchmarks.data import load_data
 from benchmarks.datasets import load_dataset
@@ -81,7 +81,8 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     ]
     assert [len(r["graphs"]) for r in records] == [2, 1, 2, 1]
     assert records[0]["command"].startswith("python -m benchmarks.graph_recovery --datasets ")
-    assert (tmp_path / "runs" / "gpvar120_directed_latentgnn_4" / "graph.png").stat().st_size > 0
+    (figure,) = (tmp_path / "runs").glob("gpvar120_directed_latentgnn_4_*/graph.png")
+    assert figure.stat().st_size > 0
     text = out.read_text()
     assert f"- dates: {records[0]['time'][:10]}" in text
     assert f"- revisions: {records[0]['git'] or 'unknown'}\n" in text
@@ -103,7 +104,7 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(benchmark, "train", fail)
+    monkeypatch.setattr(runs, "train", fail)
     benchmark.main(arguments)
     with pytest.raises(AssertionError, match="was trained again"):
         benchmark.main([*arguments, "grad_clip_val=1"])
@@ -111,11 +112,19 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     benchmark.main(["--no-training", *arguments, "grad_clip_val=1"])
     assert "LatentGNNModel" not in capsys.readouterr().out  # there are no runs of these overrides
+    benchmark.main(["--no-training", *arguments, "--seeds", "4", "--models", "agcrn"])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "tsl AGCRNModel |" in line)
+    assert "| tsl AGCRNModel | 4 |" in row
+
+
+def test_the_floor_is_of_one_step(make_cfg, small_gpvar120):
+    data = load_data(make_cfg("horizon=2", dataset="gpvar120", model="ar", data_dir=small_gpvar120))
+    with pytest.raises(ValueError, match=r"'horizon' must be 1 for a noise floor \(got 2\)"):
+        gpvar.noise_floor(data)
 
 
 def test_the_choice_of_a_run_sees_no_graph(tmp_path):
     for model in benchmark.OVERRIDES:
-        texts = benchmark.OVERRIDES[model]
-        cfg = compose_run(benchmark.make_overrides("gpvar", model, texts), tmp_path, 3)
+        cfg = compose_run(benchmark.make_overrides("gpvar", model), tmp_path, 3)
         assert cfg.dataset.hide_graph
         assert cfg.run.seed == cfg.seed == 3

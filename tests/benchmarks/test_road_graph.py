@@ -32,7 +32,10 @@ def test_comparison_takes_as_many_edges_as_the_road_has():
     distances = np.array([[0.0, 1.0, 4.0], [1.0, 0.0, 3.0], [4.0, 3.0, 0.0]])
     found = list(road_graph.compare(learned, road, distances).values())
     # The heaviest two are 1 -> 0, a road edge, and 0 -> 1, which is none.
-    assert found == pytest.approx([2, 2 / 6, 1 / 2, 3, 1, 2])
+    assert found == pytest.approx([2, 2 / 6, 2, 1 / 2, 3, 1, 2])
+    learned[0, 1] = learned[0, 2] = learned[1, 2] = learned[2, 0] = learned[2, 1] = 0.0
+    found = list(road_graph.compare(learned, road, distances).values())
+    assert found == pytest.approx([2, 2 / 6, 1, 0, 3, 1, 2])  # no edge is none of the heaviest
 
 
 def test_coordinates_follow_the_nodes(la_dir):
@@ -51,6 +54,8 @@ def test_run_draws_and_prints(la_dir, tmp_path, capsys):
     arguments += ["--threads", str(torch.get_num_threads()), "--figure", str(figure)]
     quick = ["epochs=1", "batch_size=64", "model.hparams.hidden_size=8"]
     road_graph.main([*arguments, "--overrides", *quick])
+    road_graph.main([*arguments, "--overrides", *quick, "--seed", "2"])
+    assert len(list((tmp_path / "run").iterdir())) == 2  # one seed does not take up another
     assert figure.stat().st_size > 0
     out = capsys.readouterr().out.splitlines()
     lines = dict(line.rsplit(": ", 1) for line in out if ": " in line)

@@ -67,7 +67,13 @@ def model_differences(checkpoint: Mapping[str, Any], predictor: LightningModule)
             kwargs if isinstance(kwargs, dict) else {}, own.get("model_kwargs") or {}
         )
     found = found or unequal(_shapes(checkpoint["state_dict"]), _shapes(predictor.state_dict()))
-    return found[:3] + ([f"{len(found) - 3} more"] if len(found) > 3 else [])
+    return shorten(found)
+
+
+def shorten(differences: list[str]) -> list[str]:
+    """The first three differences, and how many more there are."""
+    more = len(differences) - 3
+    return differences[:3] + ([f"{more} more"] if more > 0 else [])
 
 
 def unequal(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
