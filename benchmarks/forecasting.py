@@ -14,7 +14,7 @@ import os
 import statistics
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from benchmarks.results import (
     append_record,
     collect_errors,
     describe,
+    flatten,
     metric_key,
 )
 from benchmarks.training import EpochTimer, RunState, Stopping, exit_on_sigterm
@@ -188,7 +189,7 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         "n_channels": data.windows.n_channels,
         "window": cfg.window,
         "horizon": cfg.horizon,
-        **_flatten({key: value for key, value in get_settings(cfg).items() if key in _KEPT}),
+        **flatten({key: value for key, value in get_settings(cfg).items() if key in _KEPT}),
     }
     state = RunState(cfg.run.get("seed", cfg.seed), about)
     timer = EpochTimer()
@@ -401,15 +402,6 @@ def get_settings(cfg: DictConfig) -> dict[str, Any]:
     """Return what a result depends on, beside its seed: the settings of its record."""
     values = _to_dict(cfg)
     return {key: values[key] for key in SETTINGS}
-
-
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
-    flat = {}
-    for key, value in node.items():
-        inner = isinstance(value, Mapping)
-        flat.update(_flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
-    return flat
 
 
 def _to_dict(node: Any) -> dict[str, Any]:

@@ -218,6 +218,15 @@ def to_markdown(lines: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    flat = {}
+    for key, value in node.items():
+        inner = isinstance(value, Mapping)
+        flat.update(flatten(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value})
+    return flat
+
+
 def mark_title(mark: str) -> str:
     """Return a mark of the horizon in words: ``"15 min"``; ``"step 1"`` without a clock."""
     return f"{mark} min" if mark.isdigit() else mark

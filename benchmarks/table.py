@@ -18,6 +18,7 @@ from benchmarks.results import (
     METRICS,
     SPLITS,
     complete_settings,
+    flatten,
     mark_title,
     read_records,
     to_markdown,
@@ -143,14 +144,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = list(read_records(options.files))
     if not records:
         raise ValueError(f"'FILE' must hold results (got none in {', '.join(options.files)}).")
-    runs = {(r["dataset"], r["model"], r["label"], r["seed"]) for r in records}
-    if len(runs) < len(records):
-        print(
-            f"{len(records) - len(runs)} of {len(records)} results are of a run that comes again "
-            f"later; the last one counts. Set 'label' to tell variants apart.",
-            file=sys.stderr,
+    table = make_table(records, options.split, options.metric, options.ignore)
+    for warning in find_ambiguities(records, options.ignore):
+        print(warning, file=sys.stderr)
+    print(table)
+
+
+def find_ambiguities(records: Iterable[Mapping[str, Any]], ignore: Sequence[str] = ()) -> list[str]:
+    """In words, what a table of the records does not show: results that come again, and what tells like rows apart."""
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    again: dict[tuple[str, ...], int] = {}
+    for record in records:
+        settings = complete_settings(record)
+        for name in ignore:
+            _drop(settings, name)
+        row = record["dataset"], record["model"], record["label"] or ""
+        text = json.dumps(settings, sort_keys=True)
+        groups.setdefault(row, {})[text] = flatten(settings)
+        run = (*row, text, str(record["seed"]))
+        again[run] = again.get(run, -1) + 1
+    warnings = []
+    if sum(again.values()) > 0:
+        warnings.append(
+            f"{sum(again.values())} of {sum(again.values()) + len(again)} results are of a run that comes again later; "
+            "the last one counts."
         )
-    print(make_table(records, options.split, options.metric, options.ignore))
+    for group, found in groups.items():
+        names = {name for one in found.values() for name in one}
+        texts = {name: {json.dumps(one.get(name)) for one in found.values()} for name in names}
+        differing = sorted(name for name, values in texts.items() if len(values) > 1)
+        if differing:
+            warnings.append(
+                f"{len(found)} rows of {' '.join(group).strip()} differ in {', '.join(differing)}: set 'label' to tell "
+                "them apart, or --ignore what makes no difference."
+            )
+    return warnings
 
 
 if __name__ == "__main__":

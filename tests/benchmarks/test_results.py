@@ -214,6 +214,23 @@ def test_table_command(tmp_path, capsys):
     assert printed.err.startswith("1 of 3 results")
 
 
+def test_table_command_tells_what_like_rows_differ_in(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    append_record(path, make_record(1, settings={"window": 12, "trainer": {"bar": True}}))
+    append_record(path, make_record(1, settings={"window": 24, "trainer": {"bar": True}}))
+    main([str(path)])
+    printed = capsys.readouterr()
+    assert len(cells(printed.out)) == 4
+    assert printed.err == (
+        "2 rows of la rnn differ in window: set 'label' to tell them apart, or --ignore what makes "
+        "no difference.\n"
+    )
+    main([str(path), "--ignore", "window"])
+    assert capsys.readouterr().err == (
+        "1 of 2 results are of a run that comes again later; the last one counts.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -39,7 +39,28 @@ def test_what_is_written_is_data(tmp_path):
 
 
 def test_no_card_without_a_clock():
-    assert save(DataCard("abc"), None) == {}
+    assert save(DataCard(["a", "b", "c"]), None) == {}
+
+
+@pytest.mark.parametrize("arguments", [{"sensors": "abc"}, {"sensors": ["a"], "encoded": "day"}])
+def test_a_string_is_not_a_sequence_of_names(arguments):
+    with pytest.raises(TypeError, match="must be a sequence of names"):
+        DataCard(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("datamodule", "message"),
+    [
+        (None, "'datamodule' must be given to trainer.fit for a DataCard"),
+        (
+            SimpleNamespace(torch_dataset=SimpleNamespace(n_nodes=3)),
+            r"'sensors' must name the 3 nodes of the data \(got 2\)",
+        ),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_before_the_training(datamodule, message):
+    with pytest.raises(ValueError, match=message):
+        DataCard(["a", "b"]).on_fit_start(SimpleNamespace(datamodule=datamodule), None)
 
 
 def test_two_sensors_of_one_name_are_refused():

@@ -215,6 +215,16 @@ def test_a_dense_start(tmp_path):
         make(dense_epochs=-1)
 
 
+def test_what_the_model_cannot_do_is_refused_before_the_training():
+    rnn = {"input_size": 1, "output_size": 1, "horizon": HORIZON}
+    with pytest.raises(ValueError, match=r"'dense_epochs' must be 0 .* \(got 3 with RNNModel\)"):
+        LatentGNNPredictor(
+            model_class=RNNModel, model_kwargs=rnn, loss_fn=MaskedMAE(), dense_epochs=3
+        )
+    with pytest.raises(ValueError, match="'teacher_forcing_ratio' must be 0 with decoder='direct'"):
+        make(model={"decoder": "direct"}, teacher_forcing_ratio=0.5)
+
+
 def test_graph_of_a_batch():
     predictor, batch = make(), make_batch(make_data())
     graph = predictor.latent_graph(batch)
@@ -464,12 +474,6 @@ def test_a_model_without_targets_cannot_be_forced():
         LatentGNNPredictor(rnn, MaskedMAE(), teacher_forcing_ratio=0.5).train().predict_batch(batch)
 
 
-def test_a_direct_decoder_cannot_be_forced():
-    predictor = make(model={"decoder": "direct"}, teacher_forcing_ratio=0.5).train()
-    with pytest.raises(ValueError, match="'teacher_forcing_ratio' must be 0 with decoder='direct'"):
-        predictor.predict_batch(make_batch(make_data()))
-
-
 def test_a_point_forecast_has_no_distribution():
     with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
         make().predict_distribution(make_batch(make_data()))
@@ -508,7 +512,34 @@ def test_calibration_is_that_of_the_ordered_errors(level):
     torch.testing.assert_close(predictor.calibrate(batches, level), factors)
 
 
-def test_calibration_leaves_the_mode_and_is_kept_in_the_state(tmp_path):
+def test_the_rank_of_a_calibration_is_exact():
+    batch = make_batch(make_data(masked=False))  # 6 windows of 4 nodes
+    predictor = make_gaussian()
+    with torch.no_grad():
+        normal = predictor.predict_distribution(batch)
+    errors = ((batch.y - normal.loc).abs() / normal.scale).permute(1, 3, 0, 2).flatten(2)
+    factors = predictor.calibrate([batch], 0.6)  # 25 * 0.6 is 15, which float32 raises
+    expected = errors.sort(-1).values[..., 14] / stats.norm.ppf(0.8)
+    torch.testing.assert_close(factors, expected.to(factors))
+
+
+def test_calibration_without_any_error_can_be_made_again():
+    batch = make_batch(make_data(masked=False))
+    predictor = make_gaussian()
+    with torch.no_grad():
+        batch.y = predictor.predict_distribution(batch).loc
+    assert (predictor.calibrate([batch], 0.5) > 0).all()
+    assert (predictor.calibrate([make_batch(make_data())], 0.5) > 1e-3).all()
+
+
+def test_calibration_leaves_the_mode_where_it_fails():
+    predictor = make_gaussian().train()
+    with pytest.raises(AttributeError):
+        predictor.calibrate([None], 0.5)
+    assert predictor.training
+
+
+def test_calibration_leaves_the_mode_and_and_is_kept_in_the_state(tmp_path):
     predictor = make_gaussian().train()
     factors = predictor.calibrate([make_batch(make_data())], 0.5)
     assert predictor.training

@@ -452,6 +452,14 @@ def test_shapes(num_nodes, leading, heads, data):
     torch.testing.assert_close(flat.view(out.shape), out)
 
 
+def test_a_batch_of_one_flat_graph():
+    layer, x = LatentCorrelationGCN(3, 4, 5, 2), torch.randn(5, 3)
+    assert layer.convolve(x)[1].batch_shape == ()
+    graph = layer.convolve(x, batch_size=1)[1]
+    assert graph.batch_shape == (1,)
+    assert graph[0].batch_shape == ()
+
+
 def test_top_n_is_dense():
     sparse = randomize(LatentCorrelationGCN(3, 4, 7, k_neighbors=7))
     dense = LatentCorrelationGCN(3, 4, 7)

@@ -31,15 +31,30 @@ class DataCard(Callback):
             without covariates. (default: ``()``)
 
     Raises:
-        ValueError: If a name comes twice.
+        TypeError: If ``sensors`` or ``encoded`` is a string.
+        ValueError: If a name comes twice, or, when the training starts, the trainer has no tsl data module or one
+            with another number of nodes.
     """
 
     def __init__(self, sensors: Sequence[Any], encoded: Sequence[str] = ()) -> None:
+        for name, value in (("sensors", sensors), ("encoded", encoded)):
+            if isinstance(value, str):
+                raise TypeError(f"'{name}' must be a sequence of names (got the string {value!r}).")
         self.sensors = [str(sensor) for sensor in sensors]
         if len(set(self.sensors)) < len(self.sensors):
             twice = next(name for name in self.sensors if self.sensors.count(name) > 1)
             raise ValueError(f"'sensors' must have names of their own (got {twice!r} twice).")
         self.encoded = list(encoded)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the data before it is trained on, not at the first checkpoint."""
+        windows = getattr(trainer.datamodule, "torch_dataset", None)  # type: ignore[attr-defined]
+        if windows is None:
+            raise ValueError("'datamodule' must be given to trainer.fit for a DataCard (got none).")
+        if len(self.sensors) != windows.n_nodes:
+            raise ValueError(
+                f"'sensors' must name the {windows.n_nodes} nodes of the data (got {len(self.sensors)})."
+            )
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

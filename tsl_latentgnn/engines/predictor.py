@@ -11,10 +11,11 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+from torch.nn import Module
 
 from .._checks import check_choice, check_float, check_int
 from .._compat import mend_tsl
-from ..nn import LatentCorrelationGCN, LatentGraph
+from ..nn import HorizonReadout, LatentCorrelationGCN, LatentGraph
 from .checkpoint import model_differences, read_checkpoint
 
 mend_tsl()
@@ -92,6 +93,11 @@ class LatentGNNPredictor(Predictor):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
             self._check_teacher_forcing()
+            if self.dense_epochs > 0 and not self._has(LatentCorrelationGCN):
+                raise ValueError(
+                    "'dense_epochs' must be 0 for a model without a latent graph "
+                    f"(got {self.dense_epochs} with {type(self.model).__name__})."
+                )
 
     def load_model(self, filename: str | os.PathLike[str]) -> None:
         """Load the weights of a checkpoint into the model; nothing that the file may carry is run.
@@ -217,8 +223,10 @@ class LatentGNNPredictor(Predictor):
             q = \text{the } \lceil (n + 1)\, \mathrm{level} \rceil \text{-th smallest } \frac{|y - \mu|}{\sigma},
 
         the locally weighted split conformal interval of `"Distribution-Free Predictive Inference for Regression"
-        <https://arxiv.org/abs/1604.04173>`_ (Lei et al., JASA 2018, section 5.2). It is kept in the model, and so in
-        its checkpoints, and replaces the factor of an earlier call. Means do not change.
+        <https://arxiv.org/abs/1604.04173>`_ (Lei et al., JASA 2018, section 5.2). Its guarantee is for readings that
+        could be exchanged with those of the test; those of a time series, in windows that overlap, hold the share as
+        far as the future is like them. The factor is kept in the model, and so in its checkpoints, and replaces that
+        of an earlier call; it is at least the precision of the numbers. Means do not change.
 
         Args:
             batches (iterable): Batches that the model was not trained on, such as a validation dataloader.
@@ -236,21 +244,26 @@ class LatentGNNPredictor(Predictor):
             raise ValueError(f"'level' must be in (0, 1) (got {level!r}).")
         training = self.training
         self.eval()
-        errors = [self._scaled_errors(batch.to(self.device)) for batch in batches]
-        self.train(training)
+        try:
+            errors = [self._scaled_errors(batch.to(self.device)) for batch in batches]
+        finally:
+            self.train(training)
         if not errors:
             raise ValueError("'batches' must hold at least one batch (got none).")
         error, _ = torch.cat(errors, dim=-1).sort(dim=-1)  # NaN comes last
         count = error.isfinite().sum(-1, keepdim=True)
-        rank = ((count + 1) * level).ceil().long()
+        # What is whole but for the rounding of the level, such as 10 * 0.9, is not to be raised by one.
+        share = level * (1 - 1e-12)
+        rank = ((count + 1).double() * share).ceil().long()
         if bool((rank > count).any()):
             raise ValueError(
-                f"'batches' must hold at least {math.ceil(level / (1 - level))} readings of every step "
+                f"'batches' must hold at least {math.ceil(share / (1 - share))} readings of every step "
                 f"and channel for level {level} (got {int(count.min())})."
             )
         bound = Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2))
         factor = self.model.network.scale_factor
         factor.mul_(error.gather(-1, rank - 1).squeeze(-1) / bound)
+        factor.clamp_(min=torch.finfo(factor.dtype).eps)  # without any error, a scale of 0 is none
         return factor.clone()
 
     def _scaled_errors(self, batch: Data) -> Tensor:
@@ -327,6 +340,14 @@ class LatentGNNPredictor(Predictor):
                 "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
                 f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
             )
+        if self.teacher_forcing_ratio > 0 and self._has(HorizonReadout):
+            raise ValueError(
+                "'teacher_forcing_ratio' must be 0 with decoder='direct', which decodes all steps at once "
+                f"(got {self.teacher_forcing_ratio})."
+            )
+
+    def _has(self, kind: type[Module]) -> bool:
+        return any(isinstance(module, kind) for module in self.model.modules())
 
     def _likelihood_step(self, batch: Data, split: str, scaled: bool) -> Tensor:
         """Negative log-likelihood of the observed target, in the scale of the model or the original range."""

@@ -137,14 +137,14 @@ class Seq2SeqLatentGNN(Module):
 
         Args:
             node_features (torch.Tensor): Window :math:`[B, T_{in}, N, F]`.
-            targets (torch.Tensor, optional): True future :math:`[B, T_{out}, N]`, needed with teacher forcing.
-                (default: ``None``)
+            targets (torch.Tensor, optional): True future :math:`[B, T_{out}, N]`, needed with teacher forcing; NaN
+                where it is not known. (default: ``None``)
             teacher_forcing (bool): Whether the decoder is fed targets, with probability ``teacher_forcing_ratio`` at
                 each step. (default: ``False``)
 
         Returns:
-            tuple: The smoothed forecast :math:`[B, T_{out}, N]` and the attention :math:`[B, N, N]` of the last time
-            step in the last latent layer.
+            tuple: The smoothed forecast :math:`[B, T_{out}, N]` and the attention :math:`[B, N, N]` in the last latent
+            layer, of the last time step, or of the window with ``graph_per="window"``.
 
         Raises:
             TypeError: If an input is not a floating point tensor.

@@ -104,11 +104,17 @@ class AttendingDecoder(Module):
             under it, or ``None``.
 
         Raises:
+            TypeError: If ``horizon`` is not an int.
             ValueError: If a shape does not fit, the ratio is outside :math:`[0, 1]`, or teacher forcing lacks targets.
         """
         horizon = check_int("horizon", horizon, 1)
         ratio = check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
+        hidden, layers = self.lstm.hidden_size, self.lstm.num_layers
+        check_shape("encoded", encoded, "[S, T, H]", (None, None, hidden))
         sequences = encoded.size(0)
+        for part in state:
+            check_shape("state", part, "[L, S, H]", (layers, sequences, hidden))
+        check_shape("first", first, "[S, C]", (sequences, self.output_size))
         if ratio > 0 and targets is None:
             raise ValueError("'targets' must be given for teacher forcing (got None).")
         if targets is not None:

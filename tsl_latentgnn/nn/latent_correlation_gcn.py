@@ -57,7 +57,7 @@ class LatentCorrelationGCN(MessagePassing):
 
     Only the scores of chosen sources have a gradient, so that a source that is never chosen is never learned. While
     the attribute ``dense_training`` is ``True``, training attends to all sources and teaches all scores, at the cost
-    of dense attention; evaluation keeps to the best :math:`k`.
+    of dense attention; evaluation keeps to the best :math:`k`. The gradient itself cannot be differentiated.
 
     Args:
         in_features (int): Size of each input node :math:`F`.
@@ -78,8 +78,8 @@ class LatentCorrelationGCN(MessagePassing):
             (default: ``True``)
         candidates (torch.Tensor, optional): Who may be a source of whom, such as a road network: edges
             :math:`[2, E]` as PyG has them, or a table :math:`[N, C]` with the sources of each target, -1 where it has
-            fewer. A target with fewer than :math:`k` candidates has edges of weight 0 from itself in the remaining
-            places. ``None`` is all nodes. (default: ``None``)
+            fewer; two rows are taken for edges. A target with fewer than :math:`k` candidates has edges of weight 0
+            from itself in the remaining places. ``None`` is all nodes. (default: ``None``)
         dropout (float): Dropout probability of the attention weights in training. (default: ``0.0``)
         bias (bool): If ``False``, no linear map has an additive bias. (default: ``True``)
 
@@ -206,7 +206,8 @@ class LatentCorrelationGCN(MessagePassing):
         Args:
             x (torch.Tensor): Node features :math:`[*, N, F]` or :math:`[B \cdot N, F]`.
             batch_size (int, optional): Number of graphs :math:`B` of a flat input, if it is to be checked; it follows
-                from the number of rows otherwise. (default: ``None``)
+                from the number of rows otherwise, where :math:`N` rows are a single graph and not a batch of one.
+                (default: ``None``)
             return_attention_weights (bool, optional): If ``True``, also returns ``(edge_index, alpha)``.
                 (default: ``None``)
             mask (torch.Tensor, optional): Nodes that may be sources, booleans of the shape of ``x`` without its last
@@ -367,7 +368,8 @@ class LatentCorrelationGCN(MessagePassing):
         self, x: Tensor, batch_size: int | None, mask: Tensor | None
     ) -> tuple[int, ...]:
         """Check the input and return the shape of the batch of graphs."""
-        if isinstance(x, Tensor) and x.dim() == 2 and x.size(0) != self.num_nodes:
+        flat = batch_size is not None or (isinstance(x, Tensor) and x.size(0) != self.num_nodes)
+        if isinstance(x, Tensor) and x.dim() == 2 and flat:
             check_float_tensor("x", x, "[B*N, F]", (None, self.in_features))
             if x.size(0) % self.num_nodes != 0:
                 raise ValueError(

@@ -97,7 +97,20 @@ class LatentGraphEncoder(Module):
     def forward(
         self, h: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
-        """Pass messages along the graphs of ``h``, from the sources that ``mask`` (without the last size) allows."""
+        r"""Pass messages along the graphs of ``h``.
+
+        Args:
+            h (torch.Tensor): Node features :math:`[B, T, N, H]` or :math:`[B, N, H]`.
+            mask (torch.Tensor, optional): Nodes that may be sources, booleans of the shape of ``h`` without its
+                features. (default: ``None``)
+
+        Returns:
+            tuple: See the shapes of the class.
+
+        Raises:
+            TypeError: If ``h`` is not a floating point tensor or ``mask`` not a boolean one.
+            ValueError: If a shape does not fit.
+        """
         per_window = self.graph_per == "window" and isinstance(h, Tensor) and h.dim() == 4
         if per_window:
             check_float_tensor("h", h, "[B, T, N, H]", (None,) * 4)
