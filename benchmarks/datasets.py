@@ -97,7 +97,7 @@ def _file_names(
     """Names of the raw files, and of those that tsl builds of them."""
     # The lists of files are properties of an instance, and to make one is to load it.
     probe = dataset_class.__new__(dataset_class)
-    probe.root = data_dir
+    probe.__dict__.update(root=data_dir, **hparams)
     if dataset_class.__name__ == "LargeST":
         year = hparams.get("year", 2019)
         years = range(2017, 2022) if year is None else [year] if isinstance(year, int) else year

@@ -19,10 +19,11 @@ from tsl.datasets import GPVARDataset  # noqa: E402
 class GPVAR120(GPVARDataset):
     """GPVAR with filter and noise of GPVAR-AZ on four times its graph: 20 communities, 120 nodes, 10,000 steps.
 
-    It is generated once, from a fixed seed, and stored.
+    It is generated once and stored.
 
     Args:
         root (str, optional): Folder for the generated file. (default: tsl's storage)
+        seed (int): Random seed of the noise, and of the directions of edges. (default: ``1234``)
     """
 
     seed = 1234
@@ -30,11 +31,12 @@ class GPVAR120(GPVARDataset):
     NUM_STEPS = 10_000
     SIGMA_NOISE = 0.4
     DIRECTED = False
-    FILE_NAME = "GPVAR_120.npy"
+    FILE_NAME = "GPVAR_120"
     connectivity: tuple[Tensor, Tensor | None]
 
-    def __init__(self, root: str | None = None) -> None:
+    def __init__(self, root: str | None = None, seed: int = 1234) -> None:
         self.root = root
+        self.seed = seed
         super().__init__(
             num_communities=self.NUM_COMMUNITIES,
             num_steps=self.NUM_STEPS,
@@ -52,7 +54,7 @@ class GPVAR120(GPVARDataset):
     @property
     def required_file_names(self) -> list[str]:
         """The generated series beside their optimal prediction."""
-        return [self.FILE_NAME]
+        return [f"{self.FILE_NAME}_{self.seed}.npy"]
 
     def build(self) -> None:
         """Generate the series and store them."""
@@ -74,7 +76,7 @@ class GPVAR120Directed(GPVAR120):
     """As :class:`GPVAR120`, but every edge has one direction, drawn at random."""
 
     DIRECTED = True
-    FILE_NAME = "GPVAR_120_directed.npy"
+    FILE_NAME = "GPVAR_120_directed"
 
 
 def keep_one_direction(edge_index: Tensor, seed: int) -> Tensor:

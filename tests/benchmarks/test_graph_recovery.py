@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +45,23 @@ def test_generated_series_follow_the_graph(small_gpvar120, name):
             assert optimal[t, i] == pytest.approx(math.tanh(total), abs=1e-4)
     stored = load_dataset(name, small_gpvar120)
     np.testing.assert_array_equal(stored.numpy(), dataset.numpy())
+
+
+def test_each_seed_has_its_own_series_and_directions(small_gpvar120):
+    name = "gpvar120_directed"
+    first, second = (load_dataset(name, small_gpvar120, seed=seed) for seed in (1, 2))
+    assert not np.array_equal(first.numpy(), second.numpy())
+    assert not torch.equal(gpvar.true_graph(first), gpvar.true_graph(second))
+    again = load_dataset(name, small_gpvar120, seed=1)
+    np.testing.assert_array_equal(again.numpy(), first.numpy())
+    default = load_dataset(name, small_gpvar120)
+    np.testing.assert_array_equal(
+        default.numpy(), load_dataset(name, small_gpvar120, seed=1234).numpy()
+    )
+    (Path(small_gpvar120) / "GPVAR_120_directed_2.npy").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"GPVAR_120_directed_2\.npy cannot be read"):
+        load_dataset(name, small_gpvar120, seed=2)
+    load_dataset(name, small_gpvar120, seed=1)
 
 
 def test_true_graph_is_target_row(small_gpvar120):
