@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from tsl_latentgnn.evaluation import crps_gaussian, graph_recovery, interval_coverage, metrics
+from tsl_latentgnn.evaluation import (
+    crps_gaussian,
+    edges_by_gap,
+    graph_recovery,
+    interval_coverage,
+    metrics,
+)
 
 TRUE = np.array([[1.0, -2.0], [4.0, 5.0]])
 PRED = np.array([[2.0, -2.0], [2.0, 10.0]])
@@ -246,6 +253,69 @@ class TestGraphRecovery:
             graph_recovery(self.TRUE.tolist(), self.SCORES, 0.5)
         with pytest.raises(ValueError, match="'threshold' must be finite"):
             graph_recovery(self.TRUE, self.SCORES, math.nan)
+
+
+class TestEdgesByGap:
+    SCORES = np.array(
+        [
+            [0.0, 0.5, 0.4, 0.1, 0.0],  # two sources; the drop to 0 is none
+            [0.9, 0.0, 0.04, 0.03, 0.03],  # one
+            [0.3, 0.3, 0.0, 0.2, 0.2],  # falls off slowly: none
+            [
+                0.2,
+                0.01,
+                0.001,
+                0.78,
+                0.009,
+            ],  # self-loops do not count; the drop below the threshold neither
+            [0.0, 0.0, 1.0, 0.0, 0.0],  # nothing to compare with: none
+        ]
+    )
+    EDGES = ((0, 1), (0, 2), (1, 0), (3, 0))
+
+    @pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+    def test_by_hand(self, make):
+        edges = edges_by_gap(make(self.SCORES), threshold=0.125)
+        assert edges.dtype == bool
+        assert tuple(zip(*np.nonzero(edges), strict=True)) == self.EDGES
+
+    def test_the_ratio_is_the_least_that_counts(self):
+        scores = np.array([[0.0, 0.75, 0.25], [0.5, 0.0, 0.25], [0.2, 0.2, 0.0]])
+        assert np.argwhere(edges_by_gap(scores, 0.0)).tolist() == [[0, 1]]
+        assert np.argwhere(edges_by_gap(scores, 0.0, ratio=2)).tolist() == [[0, 1], [1, 0]]
+        assert not edges_by_gap(scores, 0.0, ratio=3.1).any()
+        assert not edges_by_gap(scores, 0.75).any()
+
+    @pytest.mark.parametrize("ratio", [1.2, 3.0])
+    def test_against_a_loop(self, ratio):
+        rng = np.random.default_rng(5)
+        scores = rng.exponential(size=(40, 40)) ** 2 * (rng.random((40, 40)) < 0.5)
+        expected = np.zeros(scores.shape, dtype=bool)
+        for i, row in enumerate(scores):
+            others = sorted(((value, j) for j, value in enumerate(row) if j != i), reverse=True)
+            gaps = [
+                (upper / lower, place)
+                for place, ((upper, _), (lower, _)) in enumerate(pairwise(others), start=1)
+                if upper > 0.4 and lower > 0
+            ]
+            if gaps and max(gaps)[0] >= ratio:
+                for _, j in others[: max(gaps)[1]]:
+                    expected[i, j] = True
+        assert 0 < expected.sum() < 800
+        np.testing.assert_array_equal(edges_by_gap(scores, 0.4, ratio), expected)
+
+    def test_a_single_node_has_no_edge(self):
+        np.testing.assert_array_equal(edges_by_gap(np.ones((1, 1)), 0.0), [[False]])
+
+    def test_rejects(self):
+        with pytest.raises(ValueError, match=r"'scores' must be square \[N, N\]"):
+            edges_by_gap(np.ones((2, 3)), 0.5)
+        with pytest.raises(ValueError, match="'scores' must be >= 0 everywhere"):
+            edges_by_gap(-self.SCORES, 0.5)
+        with pytest.raises(ValueError, match="'threshold' must be a number >= 0"):
+            edges_by_gap(self.SCORES, -0.1)
+        with pytest.raises(ValueError, match="'ratio' must be > 1"):
+            edges_by_gap(self.SCORES, 0.1, ratio=1.0)
 
 
 def test_importing_it_loads_neither_tsl_nor_sklearn():

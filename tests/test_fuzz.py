@@ -302,6 +302,8 @@ def test_evaluation(sizes, eps, data):
     square = data.draw(tensors(sizes[0] + 1, sizes[0] + 1))
     found = attempt(evaluation.graph_recovery, torch.eye(sizes[0] + 1).roll(1, 0), square, eps)
     assert found is None or all(0 <= value <= 1 for value in found.values())
+    edges = attempt(evaluation.edges_by_gap, square, eps)
+    assert edges is None or not edges.diagonal().any()
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
-"""Forecast errors, scores of probabilistic forecasts, and graph recovery.
+"""Forecast errors, scores of probabilistic forecasts, the edges of a learned graph, and graph recovery.
 
 Everything takes numpy arrays or torch tensors (also a mix), computes in float64 on the CPU, and
-returns python floats. Nothing is broadcast and nothing is masked: select the readings that count
-before the call.
+returns python floats (:func:`edges_by_gap` an array). Nothing is broadcast and nothing is masked:
+select the readings that count before the call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tsl_latentgnn._checks import check_float
 
-__all__ = ["crps_gaussian", "graph_recovery", "interval_coverage", "metrics"]
+__all__ = ["crps_gaussian", "edges_by_gap", "graph_recovery", "interval_coverage", "metrics"]
 
 Array = np.ndarray | Tensor
 FloatArray = NDArray[np.float64]
@@ -142,8 +142,7 @@ def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> di
     check_float("threshold", threshold)
     true = _to_float64("adjacency_true", adjacency_true, floating_only=False)
     score = _to_float64("scores", scores)
-    if true.ndim != 2 or true.shape[0] != true.shape[1]:
-        raise ValueError(f"'adjacency_true' must be square [N, N] (got shape {list(true.shape)}).")
+    _check_square("adjacency_true", true)
     _check_same_shape("scores", score, "adjacency_true", true)
 
     off_diagonal = ~np.eye(true.shape[0], dtype=bool)
@@ -167,6 +166,56 @@ def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> di
         "F1": 2.0 * hits / (int(found.sum()) + int(is_edge.sum())),
         "AUROC": float(roc_auc_score(is_edge, edge_score)),
     }
+
+
+def edges_by_gap(scores: Array, threshold: float, ratio: float = 3.0) -> NDArray[np.bool_]:
+    r"""The edges that stand out in a learned graph: those of a target above the gap between its sources.
+
+    The weights of a target sum to 1, also where it has no source at all; what it has then is a row
+    that falls off slowly. With the weights of the others in falling order,
+    :math:`s_1 \ge s_2 \ge \dots`, the sources of the target are
+
+    .. math::
+        \{1, \dots, m\}, \qquad m = \arg\max_{l:\, s_l > \theta,\, s_{l+1} > 0} \frac{s_l}{s_{l+1}},
+
+    unless that largest ratio is below ``ratio``, when it has none. A drop to 0 is no gap, for a graph
+    of the best :math:`k` sources has one after the last of them. Self-loops do not count.
+
+    Args:
+        scores: Weights ``[N, N]``, not negative; row ``i`` holds the sources of target ``i``.
+        threshold: What an edge is to be above, :math:`\theta \ge 0`, such as an even share of its row,
+            :math:`1 / k`.
+        ratio: How many times the next weight the last edge must weigh, above 1.
+
+    Returns:
+        The edges ``[N, N]``, a boolean array.
+
+    Raises:
+        TypeError: If ``scores`` is no array or tensor of floating point numbers, or ``threshold`` or
+            ``ratio`` no number.
+        ValueError: If ``scores`` is not square, is empty, is negative somewhere or holds a NaN or an
+            Inf, ``threshold`` is negative, or ``ratio`` is not above 1.
+    """
+    check_float("threshold", threshold, minimum=0.0)
+    check_float("ratio", ratio, minimum=1.0, exclusive_minimum=True)
+    score = _to_float64("scores", scores)
+    _check_square("scores", score)
+    if (score < 0).any():
+        raise ValueError(
+            f"'scores' must be >= 0 everywhere (got a smallest value of {score.min()})."
+        )
+    score = np.where(np.eye(len(score), dtype=bool), 0.0, score)
+    ordered = -np.sort(-score, axis=1)
+    upper, lower = ordered[:, :-1], ordered[:, 1:]
+    drop = np.divide(
+        upper, lower, out=np.zeros_like(upper), where=(upper > threshold) & (lower > 0)
+    )
+    if drop.size == 0:
+        return np.zeros(score.shape, dtype=bool)
+    last = drop.argmax(axis=1)[:, None]
+    stands_out = np.take_along_axis(drop, last, axis=1) >= ratio
+    edges: NDArray[np.bool_] = stands_out & (score >= np.take_along_axis(ordered, last, axis=1))
+    return edges
 
 
 def _readings(**values: Any) -> list[FloatArray]:
@@ -206,6 +255,11 @@ def _to_float64(name: str, value: Any, *, floating_only: bool = True) -> FloatAr
             "values)."
         )
     return array
+
+
+def _check_square(name: str, array: FloatArray) -> None:
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"'{name}' must be square [N, N] (got shape {list(array.shape)}).")
 
 
 def _check_same_shape(name: str, array: FloatArray, other_name: str, other: FloatArray) -> None:

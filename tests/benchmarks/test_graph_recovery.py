@@ -12,6 +12,7 @@ from benchmarks import graph_recovery as benchmark
 from benchmarks.data import load_data
 from benchmarks.datasets import load_dataset
 from benchmarks.forecasting import compose_run
+from benchmarks.learned_graphs import Learned
 from benchmarks.results import read_records
 
 pytestmark = pytest.mark.tsl
@@ -73,6 +74,17 @@ def test_true_graph_is_target_row(small_gpvar120):
     assert rows.sum() == len(edges)
 
 
+def test_both_rules():
+    true = torch.zeros(4, 4)
+    true[0, 1] = true[1, 0] = true[1, 2] = 1
+    scores = torch.tensor(
+        [[0.1, 0.7, 0.1, 0.1], [0.4, 0.1, 0.4, 0.1], [0.3, 0.2, 0.1, 0.4], [0.3, 0.2, 0.4, 0.1]]
+    )
+    found = benchmark.score(true, Learned(scores, 0.25))
+    assert found["precision"] == pytest.approx(3 / 7)  # nodes 2 and 3 have two false sources each
+    assert found["gap"] == {"precision": 1.0, "recall": 1.0, "F1": 1.0}
+
+
 @pytest.mark.parametrize("hide", [True, False])
 def test_hidden_graph(make_cfg, small_gpvar120, hide):
     override = f"dataset.hide_graph={str(hide).lower()}"
@@ -113,7 +125,9 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     assert rows["LatentGNNModel"][2:5] == ["1, 4", "1", "0.1250"]
     assert rows["tsl AGCRNModel"][4] == "0.0833"
     ratio = [r["test"]["mae"] / r["floor"]["mae"] for r in records if r["model"] == "agcrn"]
-    assert rows["tsl AGCRNModel"][10].startswith(f"{sum(ratio) / 2:.4f} ± ")
+    by_gap = [r["graphs"][-1]["gap"]["F1"] for r in records if r["model"] == "agcrn"]
+    assert rows["tsl AGCRNModel"][11].startswith(f"{sum(by_gap) / 2:.3f} ± ")
+    assert rows["tsl AGCRNModel"][13].startswith(f"{sum(ratio) / 2:.4f} ± ")
     first = [r["graphs"][0]["F1"] for r in records if r["model"] == "latentgnn"]
     assert rows["1"][5] == f"{sum(first) / 2:.3f} ({min(first):.3f})"
     assert rows["lagged correlation"][2:4] == ["\N{EN DASH}"] * 2
