@@ -160,3 +160,21 @@ def test_the_choice_of_a_run_sees_no_graph(tmp_path):
         cfg = compose_run(benchmark.make_overrides("gpvar", model), tmp_path, 3)
         assert cfg.dataset.hide_graph
         assert cfg.run.seed == cfg.seed == 3
+
+
+def test_the_page_holds_the_rows_of_its_lines(tmp_path, monkeypatch, capsys):
+    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    (tmp_path / "results.jsonl").write_bytes((results / "graph_recovery.jsonl").read_bytes())
+    monkeypatch.setattr(benchmark, "baselines", lambda *_: [])  # they need the series
+    arguments = ["--no-training", "--run-dir", str(tmp_path), "--overrides"]
+    quiet = ["+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false"]
+    benchmark.main([*arguments, *quiet])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| gpvar")]
+    assert len(rows) == 9 + 6  # models and layers
+    page = (results / "graph_recovery.md").read_text().splitlines()
+    assert set(rows) <= set(page)
+    for seed in ("1", "2", "3"):
+        benchmark.main([*arguments, *quiet, f"+dataset.hparams.seed={seed}"])
+        row = capsys.readouterr().out.split("| gpvar120_directed | LatentGNNModel |")[1]
+        scores = row.splitlines()[0].split("|", 3)[3]
+        assert f"| {seed} | LatentGNNModel |{scores}" in page

@@ -300,3 +300,11 @@ def test_reported_results_can_be_read_and_tabled(name):
     records = list(read_records([CONFIG_DIR.parent / "results" / f"{name}.jsonl"]))
     assert make_table(records).count("\n") >= 2
     assert "/tmp" not in json.dumps(records)
+
+
+def test_the_page_holds_the_rows_of_the_lines_of_los_loop():
+    results = CONFIG_DIR.parent / "results"
+    records = list(read_records([results / "los_loop.jsonl"]))
+    rows = make_table(records, ignore=["dataset.future_u"]).splitlines()
+    assert len(rows) == 2 + 11
+    assert set(rows) <= set((results / "README.md").read_text().splitlines())
