@@ -293,6 +293,8 @@ def test_table_refuses_unknown_names(arguments):
         "gpvar_cadence",
         "graph_recovery",
         "los_loop",
+        "los_loop_36",
+        "los_loop_grugcn",
         "precision",
     ],
 )
@@ -302,9 +304,10 @@ def test_reported_results_can_be_read_and_tabled(name):
     assert "/tmp" not in json.dumps(records)
 
 
-def test_the_page_holds_the_rows_of_the_lines_of_los_loop():
+@pytest.mark.parametrize(("name", "models"), [("los_loop", 11), ("los_loop_36", 3)])
+def test_the_page_holds_the_rows_of_the_lines(name, models):
     results = CONFIG_DIR.parent / "results"
-    records = list(read_records([results / "los_loop.jsonl"]))
+    records = list(read_records([results / f"{name}.jsonl"]))
     rows = make_table(records, ignore=["dataset.future_u"]).splitlines()
-    assert len(rows) == 2 + 11
+    assert len(rows) == 2 + models
     assert set(rows) <= set((results / "README.md").read_text().splitlines())
