@@ -261,13 +261,8 @@ class TestEdgesByGap:
             [0.0, 0.5, 0.4, 0.1, 0.0],  # two sources; the drop to 0 is none
             [0.9, 0.0, 0.04, 0.03, 0.03],  # one
             [0.3, 0.3, 0.0, 0.2, 0.2],  # falls off slowly: none
-            [
-                0.2,
-                0.01,
-                0.001,
-                0.78,
-                0.009,
-            ],  # self-loops do not count; the drop below the threshold neither
+            # Self-loops do not count, nor does the drop below the threshold.
+            [0.2, 0.01, 0.001, 0.78, 0.009],
             [0.0, 0.0, 1.0, 0.0, 0.0],  # nothing to compare with: none
         ]
     )
