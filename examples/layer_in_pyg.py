@@ -6,12 +6,12 @@ graph to graph carry the same mark. Run: ``python examples/layer_in_pyg.py``
 
 from __future__ import annotations
 
+from tsl_latentgnn.nn import LatentCorrelationGCN
+
 import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 from torch_geometric.nn import GCNConv, Sequential, global_max_pool, summary
-
-from tsl_latentgnn.nn import LatentCorrelationGCN
 
 N = 12
 

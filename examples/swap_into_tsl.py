@@ -3,19 +3,16 @@
 The data is a short GPVAR series on a known graph, generated on the spot. Run: ``python examples/swap_into_tsl.py``
 """
 
-# ruff: noqa: I001
-
 from __future__ import annotations
 
 from tempfile import TemporaryDirectory
 
-import torch
-from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
-
 # Before tsl: where torch_scatter and torch_sparse are not installed, this makes tsl importable.
 from tsl_latentgnn.models import LatentGNNModel
 
+import torch
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
 from tsl.data.datamodule import TemporalSplitter
 from tsl.data.preprocessing import StandardScaler

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 
-import torch
-from matplotlib import pyplot as plt
-from torch.utils.data import DataLoader, TensorDataset
-
 from tsl_latentgnn.evaluation import metrics
 from tsl_latentgnn.models import Seq2SeqLatentGNN
 from tsl_latentgnn.visualization import plot_attention
+
+import torch
+from matplotlib import pyplot as plt
+from torch.utils.data import DataLoader, TensorDataset
 
 T_IN, T_OUT, N = 24, 12, 10
 

@@ -5,14 +5,12 @@ import sys
 from importlib.metadata import files
 from pathlib import Path, PurePosixPath
 
-import torch
-
 import tsl_latentgnn
-
-# isort: split
 from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.evaluation import metrics
 from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+
+import torch
 
 installed = [PurePosixPath(str(path)) for path in files("tsl-latentgnn") or []]
 folders = {path.parts[0] for path in installed}
@@ -30,8 +28,8 @@ sizes = {"input_size": 1, "output_size": 1, "horizon": 2, "n_nodes": 5}
 predictor = LatentGNNPredictor(model_class=LatentGNNModel, model_kwargs=sizes)
 assert predictor.model(torch.randn(2, 6, 5, 1)).shape == (2, 2, 5, 1)
 assert metrics(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))["MAE"] == 1.0
-script = Path(sys.executable).with_name("tsl-latentgnn-predict")
-done = subprocess.run([script, "--help"], capture_output=True, text=True)
+script = Path(sys.executable).with_name("tsl-latentgnn")
+done = subprocess.run([script, "predict", "--help"], capture_output=True, text=True)
 assert done.returncode == 0, done.stderr
 assert "--missing" in done.stdout
 print(f"tsl-latentgnn {tsl_latentgnn.__version__} works as installed")

@@ -1,10 +1,6 @@
 import math
 from fractions import Fraction
 
-import numpy as np
-import pytest
-import torch
-
 from tsl_latentgnn._checks import (
     check_bool,
     check_choice,
@@ -14,6 +10,10 @@ from tsl_latentgnn._checks import (
     check_int,
     check_shape,
 )
+
+import numpy as np
+import pytest
+import torch
 
 
 @pytest.mark.parametrize("value", [1, 3, np.int64(3), np.uint8(1)])

@@ -7,14 +7,6 @@ import subprocess
 import sys
 from itertools import pairwise
 
-import numpy as np
-import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.integrate import quad
-from scipy.stats import norm
-
 from tsl_latentgnn.evaluation import (
     crps_gaussian,
     edges_by_gap,
@@ -22,6 +14,14 @@ from tsl_latentgnn.evaluation import (
     interval_coverage,
     metrics,
 )
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 TRUE = np.array([[1.0, -2.0], [4.0, 5.0]])
 PRED = np.array([[2.0, -2.0], [2.0, 10.0]])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tsl_latentgnn.export import export_model
+from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+from tsl_latentgnn.nn.functional import edges as edge_ops
+from tsl_latentgnn.nn.functional import select as select_sources
+
 import pytest
 import torch
 from marks import needs_compiler
 from presets import small_preset
 from torch.nn import Linear
-
-from tsl_latentgnn.export import export_model
-from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
-from tsl_latentgnn.nn import edge_ops, select_sources
 
 NODES, STEPS, HORIZON = 9, 4, 2
 PRESET = small_preset(hidden_size=16, k_neighbors=3, latent_layers=1)

@@ -9,14 +9,6 @@ import json
 import math
 import re
 
-import numpy as np
-import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from benchmarks.results import read_records
-from benchmarks.table import make_table
 from tsl_latentgnn import evaluation
 from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
@@ -28,6 +20,15 @@ from tsl_latentgnn.nn import (
     LatentCorrelationGCN,
     LatentGraph,
 )
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.report.records import read_records
+from benchmarks.report.table import make_table
 
 pytestmark = pytest.mark.tsl
 

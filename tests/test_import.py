@@ -46,7 +46,7 @@ import torch
 Seq2SeqLatentGNN(1, 4, 5, 2)(torch.randn(1, 3, 5, 1))
 """
     ours = [
-        "tsl_latentgnn._compat",
+        "tsl_latentgnn._tsl",
         "tsl_latentgnn.engines",
         "tsl_latentgnn.models.latent_gnn_model",
     ]

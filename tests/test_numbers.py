@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
+from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+from tsl_latentgnn.nn import LatentCorrelationGCN
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from presets import small_preset
-
-from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
-from tsl_latentgnn.nn import LatentCorrelationGCN
 
 DOCUMENTED = {"hidden_size": 8}
 PRESET = small_preset(dropout=0.0)

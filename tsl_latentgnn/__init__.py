@@ -1,7 +1,49 @@
 """Spatio-temporal forecasting with a learned latent graph.
 
-The package imports nothing by itself: :mod:`tsl_latentgnn.nn` needs torch and torch_geometric only, while
-:class:`tsl_latentgnn.models.LatentGNNModel` and :mod:`tsl_latentgnn.engines` bring in tsl.
+The names below are imported when they are first asked for: :mod:`tsl_latentgnn.nn` and
+:class:`~tsl_latentgnn.models.Seq2SeqLatentGNN` need torch and torch_geometric only, while
+:class:`~tsl_latentgnn.models.LatentGNNModel` and :class:`~tsl_latentgnn.forecaster.Forecaster` bring in tsl.
 """
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._renamed import keep_old_modules
+
+if TYPE_CHECKING:
+    from .forecaster import Forecaster
+    from .models import LatentGNNModel, Seq2SeqLatentGNN
+    from .nn import LatentCorrelationGCN, LatentGraph
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "Forecaster",
+    "LatentCorrelationGCN",
+    "LatentGNNModel",
+    "LatentGraph",
+    "Seq2SeqLatentGNN",
+]
+
+_PLACES = {
+    "Forecaster": "forecaster",
+    "LatentGNNModel": "models",
+    "Seq2SeqLatentGNN": "models",
+    "LatentCorrelationGCN": "nn",
+    "LatentGraph": "nn",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+keep_old_modules()

@@ -8,14 +8,14 @@ select the readings that count before the call.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsl_latentgnn._checks import check_float
+from ._arrays import _check_same_shape, _check_square, _readings, _to_float64
+from ._checks import check_float
 
 __all__ = ["crps_gaussian", "edges_by_gap", "graph_recovery", "interval_coverage", "metrics"]
 
@@ -216,55 +216,3 @@ def edges_by_gap(scores: Array, threshold: float, ratio: float = 3.0) -> NDArray
     stands_out = np.take_along_axis(drop, last, axis=1) >= ratio
     edges: NDArray[np.bool_] = stands_out & (score >= np.take_along_axis(ordered, last, axis=1))
     return edges
-
-
-def _readings(**values: Any) -> list[FloatArray]:
-    """Return the arguments as finite, non-empty float64 arrays of one shape."""
-    arrays = {name: _to_float64(name, value) for name, value in values.items()}
-    first_name, first = next(iter(arrays.items()))
-    for name, array in arrays.items():
-        _check_same_shape(name, array, first_name, first)
-    return list(arrays.values())
-
-
-def _to_float64(name: str, value: Any, *, floating_only: bool = True) -> FloatArray:
-    """Return a finite, non-empty float64 array on the CPU."""
-    kind = "a floating point" if floating_only else "a real-valued"
-    if isinstance(value, Tensor):
-        floating, real = value.is_floating_point(), not value.is_complex()
-    elif isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
-        floating, real = value.dtype.kind == "f", value.dtype.kind in "fiub"
-    else:
-        raise TypeError(
-            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {type(value).__name__})."
-        )
-    if not (floating if floating_only else real):
-        raise TypeError(
-            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {value.dtype})."
-        )
-    if isinstance(value, Tensor):
-        array = value.detach().to("cpu", torch.float64).numpy()
-    else:
-        array = value.astype(np.float64)
-    if array.size == 0:
-        raise ValueError(f"'{name}' must not be empty (got shape {list(array.shape)}).")
-    finite = np.isfinite(array)
-    if not finite.all():
-        raise ValueError(
-            f"'{name}' must be finite (got {int((~finite).sum())} NaN or Inf of {array.size} "
-            "values)."
-        )
-    return array
-
-
-def _check_square(name: str, array: FloatArray) -> None:
-    if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ValueError(f"'{name}' must be square [N, N] (got shape {list(array.shape)}).")
-
-
-def _check_same_shape(name: str, array: FloatArray, other_name: str, other: FloatArray) -> None:
-    if array.shape != other.shape:
-        raise ValueError(
-            f"'{name}' must have the shape of '{other_name}', {list(other.shape)} "
-            f"(got {list(array.shape)})."
-        )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.environment import git_revision, hardware, versions
+from benchmarks.run.provenance import git_revision, hardware, versions
 from benchmarks.speed import graph, latency, memory, models, seq2seq
 from benchmarks.speed.report import Table
 from benchmarks.speed.settings import Settings

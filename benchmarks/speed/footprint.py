@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.environment import peak_memory_mib, reset_peak_memory
+from benchmarks.run.provenance import peak_memory_mib, reset_peak_memory
 from benchmarks.speed.settings import Settings
 
 #: Makes a computation from keyword arguments; a function of a module, so that a process can find it.

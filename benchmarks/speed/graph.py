@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from tsl_latentgnn.nn.functional.attention import topk_attention
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +14,6 @@ from torch.nn import functional as F
 from benchmarks.speed.report import Row, Table, Target, format_seconds
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import interleave, ratio
-from tsl_latentgnn.nn.topk_attention import topk_attention
 
 _CHANNELS = 64
 _NEIGHBORS = 4

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tsl_latentgnn.export import export_model
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +19,6 @@ from benchmarks.speed.models import build
 from benchmarks.speed.report import Row, Table
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import interleave, ratio
-from tsl_latentgnn.export import export_model
 
 _NODES, _EDGES = 207, 1515  # of METR-LA
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from tsl_latentgnn.nn import LatentCorrelationGCN
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,6 @@ from benchmarks.speed.footprint import fit_exponent, peak_growth_mib
 from benchmarks.speed.report import Row, Table, Target, format_seconds
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import Spread, interleave, ratio
-from tsl_latentgnn.nn import LatentCorrelationGCN
 
 _CHANNELS = 64
 _NEIGHBORS = 8

@@ -13,14 +13,11 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.models import forward_inputs, get_model_class
 from benchmarks.speed.footprint import peak_growth_mib
 from benchmarks.speed.report import Row, Table, Target, format_rate
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import Spread, interleave, ratio
-from tsl_latentgnn._compat import mend_tsl
-
-mend_tsl()
+from benchmarks.zoo import forward_inputs, get_model_class
 
 _CONFIG_DIR = Path(__file__).parents[1] / "config"
 _OURS = "latentgnn"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from benchmarks.results import to_markdown
+from benchmarks.report.records import to_markdown
 from benchmarks.speed.timing import Spread
 
 _NONE = "\N{EN DASH}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tsl_latentgnn.models import Seq2SeqLatentGNN
+
 import torch
 from torch import Tensor
 from torch.nn import LSTM, Module
@@ -12,7 +14,6 @@ from torch.nn import functional as F
 from benchmarks.speed.report import Row, Table, Target, format_rate, format_seconds
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import Spread, interleave, ratio
-from tsl_latentgnn.models import Seq2SeqLatentGNN
 
 _STEPS = 12
 _FEATURES = 3

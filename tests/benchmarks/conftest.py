@@ -66,7 +66,7 @@ def gpvar_dir(tmp_path_factory):
 @pytest.fixture
 def small_gpvar120(monkeypatch, tmp_path):
     """Cut the large graphs to two communities and a few steps; the folder for their files."""
-    from benchmarks import gpvar
+    from benchmarks.data import gpvar
 
     monkeypatch.setattr(gpvar.GPVAR120, "NUM_COMMUNITIES", 2)
     monkeypatch.setattr(gpvar.GPVAR120, "NUM_STEPS", 260)
@@ -79,7 +79,7 @@ def make_cfg(tmp_path):
     from hydra import compose, initialize_config_dir
     from omegaconf import open_dict
 
-    from benchmarks.forecasting import CONFIG_DIR
+    from benchmarks.settings import CONFIG_DIR
 
     def make(*overrides, **values):
         texts = [*overrides, *(f"{key}={value}" for key, value in values.items())]

@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import ablation, calibration, runs
-from benchmarks.data import load_data
-from benchmarks.forecasting import build_predictor, compose_run
-from benchmarks.results import read_records
+from benchmarks.data.windows import load_data
+from benchmarks.report.records import read_records
+from benchmarks.run.experiment import build_predictor
+from benchmarks.settings import compose_run
+from benchmarks.studies import ablation, calibration
+from benchmarks.studies import study as runs
 
 pytestmark = pytest.mark.tsl
 

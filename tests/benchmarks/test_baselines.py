@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.baselines import (
+from benchmarks.data.baselines import (
     HistoricalAverageModel,
     PersistenceModel,
     historical_average,
     last_valid_reading,
 )
-from benchmarks.data import load_data
+from benchmarks.data.windows import load_data
 from benchmarks.forecasting import run
 
 pytestmark = pytest.mark.tsl

@@ -7,10 +7,12 @@ import pytest
 import torch
 from scipy import stats
 
-from benchmarks import calibration, runs
-from benchmarks.data import load_data
-from benchmarks.forecasting import Outcome, build_predictor, compose_run
-from benchmarks.results import read_records
+from benchmarks.data.windows import load_data
+from benchmarks.report.records import read_records
+from benchmarks.run.experiment import Outcome, build_predictor
+from benchmarks.settings import compose_run
+from benchmarks.studies import calibration
+from benchmarks.studies import study as runs
 
 pytestmark = pytest.mark.tsl
 

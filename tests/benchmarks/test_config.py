@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.datasets import DATASETS
-from benchmarks.forecasting import CONFIG_DIR
-from benchmarks.models import BASELINES, MODELS, get_model_class
+from benchmarks.data.datasets import DATASETS
+from benchmarks.settings import CONFIG_DIR
+from benchmarks.zoo import BASELINES, MODELS, get_model_class
 
 pytestmark = pytest.mark.tsl
 

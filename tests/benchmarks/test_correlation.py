@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.correlation import lagged_correlation, lagged_partial_correlation
+from benchmarks.studies.learned_graphs import lagged_correlation, lagged_partial_correlation
 
 
 @pytest.fixture

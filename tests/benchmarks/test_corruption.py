@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.corruption import FAULTS, SPIKE, corrupt
-from benchmarks.data import load_data
+from benchmarks.data.corruption import FAULTS, SPIKE, corrupt
+from benchmarks.data.windows import load_data
 
 STEPS, SENSORS = 400, 10
 FEW = {"missing": 0.3, "dead": 0.2, "constant": 0.2, "stuck": 0.2, "spike": 0.01, "zeros": 0.25}
@@ -197,7 +197,7 @@ def test_missing_readings_are_fed_as_the_last_one(make_cfg, la_dir, la_raw):
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("model", ["latentgnn", "rnn", "grugcn"])
 def test_training_on_a_fault_yields_numbers(make_cfg, quick, la_dir, model, kind):
-    from benchmarks.forecasting import fit_and_score
+    from benchmarks.run.experiment import fit_and_score
 
     fault = f"dataset.corruption={{kind: {kind}, share: {ALL[kind]}}}"
     cfg = make_cfg(fault, *quick, dataset="la", model=model, data_dir=la_dir, batch_size=16)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import data as data_module
-from benchmarks.data import load_data
-from benchmarks.datasets import DATASETS, load_dataset
+from benchmarks.data import windows as data_module
+from benchmarks.data.datasets import DATASETS, load_dataset
+from benchmarks.data.windows import load_data
 
 pytestmark = pytest.mark.tsl
 

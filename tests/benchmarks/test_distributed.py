@@ -11,6 +11,9 @@ import sys
 import time
 from types import SimpleNamespace
 
+from tsl_latentgnn.engines import processes
+from tsl_latentgnn.engines.processes import EndTogether, SharedBatches, SharedLoss
+
 import pytest
 import torch
 from hydra.types import RunMode
@@ -18,10 +21,11 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from benchmarks import processes
-from benchmarks.forecasting import CONFIG_DIR, run
-from benchmarks.processes import EndTogether, SharedBatches, SharedLoss, start_processes
-from benchmarks.results import read_records
+from benchmarks.forecasting import run
+from benchmarks.report.records import read_records
+from benchmarks.run import launch
+from benchmarks.run.launch import start_processes
+from benchmarks.settings import CONFIG_DIR
 
 pytestmark = pytest.mark.tsl
 
@@ -191,7 +195,7 @@ def test_the_mean_of_the_losses_is_that_of_all_readings(masked):
 
 def test_a_sweep_starts_no_processes(monkeypatch):
     config = SimpleNamespace(initialized=lambda: True, get=lambda: config, mode=RunMode.MULTIRUN)
-    monkeypatch.setattr(processes, "HydraConfig", config)
+    monkeypatch.setattr(launch, "HydraConfig", config)
     options = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": "ddp"}
     with pytest.raises(ValueError, match=r"'trainer.devices' .* must be 1 .* \(got 2 processes\)"):
         start_processes(options)

@@ -5,17 +5,19 @@ import math
 import sys
 from types import SimpleNamespace
 
+from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint
+from tsl_latentgnn.models import LatentForecaster
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import forecasting, training
-from benchmarks.checkpoints import BestCheckpoint
-from benchmarks.data import load_data
-from benchmarks.forecasting import build_logger, build_predictor, run
-from benchmarks.models import BASELINES, MODELS, get_model_class
-from benchmarks.training import EpochTimer
-from tsl_latentgnn.nn import LatentForecaster
+from benchmarks.data.windows import load_data
+from benchmarks.forecasting import run
+from benchmarks.run import experiment, provenance
+from benchmarks.run.experiment import build_logger, build_predictor
+from benchmarks.run.provenance import EpochTimer
+from benchmarks.zoo import BASELINES, MODELS, get_model_class
 
 pytestmark = pytest.mark.tsl
 
@@ -106,7 +108,7 @@ def test_the_best_checkpoint_is_tested(make_cfg, quick, la_dir, monkeypatch):
     def weights(module):
         return {name: value.clone() for name, value in module.model.state_dict().items()}
 
-    class Watching(forecasting.EpochTimer):
+    class Watching(experiment.EpochTimer):
         def on_validation_end(self, trainer, pl_module):
             super().on_validation_end(trainer, pl_module)
             if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -116,7 +118,7 @@ def test_the_best_checkpoint_is_tested(make_cfg, quick, la_dir, monkeypatch):
         def on_test_start(self, trainer, pl_module):
             tested.append(weights(pl_module))
 
-    monkeypatch.setattr(forecasting, "EpochTimer", Watching)
+    monkeypatch.setattr(experiment, "EpochTimer", Watching)
     # The third epoch takes huge steps, so that the last weights are not the best.
     scheduler = "lr_scheduler={name: MultiStepLR, hparams: {milestones: [2], gamma: 1e6}}"
     cfg = make_cfg(*quick, "epochs=3", scheduler, dataset="la", model="ar", data_dir=la_dir)
@@ -198,7 +200,7 @@ def test_loggers(make_cfg, tmp_path, monkeypatch):
 
     made = {}
     noted = SimpleNamespace(log_hyperparams=lambda values: made.update(logged=values))
-    monkeypatch.setattr(forecasting, "WandbLogger", lambda **kwargs: made.update(kwargs) or noted)
+    monkeypatch.setattr(experiment, "WandbLogger", lambda **kwargs: made.update(kwargs) or noted)
     assert build_logger(make_cfg("logger.offline=true", logger="wandb", model="rnn")) is noted
     assert made.pop("logged")["model"]["name"] == "rnn"
     assert made == {
@@ -272,7 +274,7 @@ def test_resuming_without_the_best_checkpoint_starts_it_anew(tmp_path):
 
 def test_the_timer_leaves_out_validation(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(provenance.time, "perf_counter", lambda: now[0])
     trainer, module = SimpleNamespace(is_last_batch=False), SimpleNamespace()
     timer = EpochTimer()
     for batch_seconds, validate_after in ((1.0, 0), (2.0, 2)):

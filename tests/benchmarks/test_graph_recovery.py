@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import gpvar, runs
-from benchmarks import graph_recovery as benchmark
-from benchmarks.data import load_data
-from benchmarks.datasets import load_dataset
-from benchmarks.forecasting import compose_run
-from benchmarks.learned_graphs import Learned
-from benchmarks.results import read_records
+from benchmarks.data import gpvar
+from benchmarks.data.datasets import load_dataset
+from benchmarks.data.windows import load_data
+from benchmarks.report.records import read_records
+from benchmarks.settings import compose_run
+from benchmarks.studies import graph_recovery as benchmark
+from benchmarks.studies import learned_graphs
+from benchmarks.studies import study as runs
+from benchmarks.studies.learned_graphs import Learned
 
 pytestmark = pytest.mark.tsl
 
@@ -31,7 +33,7 @@ def test_one_direction_of_each_pair():
 @pytest.mark.parametrize("name", ["gpvar120", "gpvar120_directed"])
 def test_generated_series_follow_the_graph(small_gpvar120, name):
     dataset = load_dataset(name, small_gpvar120)
-    true = gpvar.true_graph(dataset).numpy()
+    true = learned_graphs.true_graph(dataset).numpy()
     assert true.sum() == (2 * 18 + 2) // (2 if name.endswith("directed") else 1)
     assert np.array_equal(true, true.T) is (name == "gpvar120")
     x = dataset.numpy()[..., 0].astype(np.float64)
@@ -52,7 +54,7 @@ def test_each_seed_has_its_own_series_and_directions(small_gpvar120):
     name = "gpvar120_directed"
     first, second = (load_dataset(name, small_gpvar120, seed=seed) for seed in (1, 2))
     assert not np.array_equal(first.numpy(), second.numpy())
-    assert not torch.equal(gpvar.true_graph(first), gpvar.true_graph(second))
+    assert not torch.equal(learned_graphs.true_graph(first), learned_graphs.true_graph(second))
     again = load_dataset(name, small_gpvar120, seed=1)
     np.testing.assert_array_equal(again.numpy(), first.numpy())
     default = load_dataset(name, small_gpvar120)
@@ -69,7 +71,7 @@ def test_true_graph_is_target_row(small_gpvar120):
     dataset = load_dataset("gpvar120_directed", small_gpvar120)
     edge_index, _ = dataset.get_connectivity()
     edges = {(j, i) for j, i in edge_index.T.tolist() if i != j}
-    rows = gpvar.true_graph(dataset)
+    rows = learned_graphs.true_graph(dataset)
     assert {(j, i) for i in range(12) for j in range(12) if rows[i, j] == 1} == edges
     assert rows.sum() == len(edges)
 
@@ -152,7 +154,7 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
 def test_the_floor_is_of_one_step(make_cfg, small_gpvar120):
     data = load_data(make_cfg("horizon=2", dataset="gpvar120", model="ar", data_dir=small_gpvar120))
     with pytest.raises(ValueError, match=r"'horizon' must be 1 for a noise floor \(got 2\)"):
-        gpvar.noise_floor(data)
+        learned_graphs.noise_floor(data)
 
 
 def test_the_choice_of_a_run_sees_no_graph(tmp_path):

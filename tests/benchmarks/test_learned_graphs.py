@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.data import load_data
-from benchmarks.forecasting import Outcome, build_predictor
-from benchmarks.learned_graphs import learned_graphs, mean_graphs, to_shares
+from benchmarks.data.windows import load_data
+from benchmarks.run.experiment import Outcome, build_predictor
+from benchmarks.studies.learned_graphs import learned_graphs, mean_graphs, to_shares
 
 pytestmark = pytest.mark.tsl
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from benchmarks.long_run import Footprint, summarize, watch
+from benchmarks.studies.long_run import Footprint, summarize, watch
 
 pytestmark = pytest.mark.tsl
 

@@ -1,18 +1,19 @@
-"""The command ``tsl_latentgnn.predict`` against the predictions of the benchmark itself."""
+"""The command ``tsl-latentgnn predict`` against the predictions of the benchmark itself."""
 
 from __future__ import annotations
 
 import io
 import sys
 
+from tsl_latentgnn.__main__ import main
+from tsl_latentgnn.forecaster import Forecaster
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from benchmarks.forecasting import fit_and_score
-from tsl_latentgnn.predict import Forecaster
-from tsl_latentgnn.predict.__main__ import main
+from benchmarks.run.experiment import fit_and_score
 
 pytestmark = pytest.mark.tsl
 
@@ -52,7 +53,7 @@ def test_forecasts_are_those_of_the_benchmark(train, tmp_path, capsys):
     outcome, readings = train()
     readings[readings.columns[::-1]].to_csv(tmp_path / "readings.csv")
     out = tmp_path / "forecasts.csv"
-    main([outcome.checkpoint, str(tmp_path / "readings.csv"), "--out", str(out)])
+    main(["predict", outcome.checkpoint, str(tmp_path / "readings.csv"), "--out", str(out)])
 
     frame = pd.read_csv(out, parse_dates=["time", "issued_at"], dtype={"sensor": str})
     assert list(frame.columns) == ["time", "issued_at", "sensor", "forecast"]
@@ -73,7 +74,7 @@ def test_intervals_from_the_file_of_the_dataset(train, la_dir, tmp_path):
     outcome, _ = train("+model.hparams.head=gaussian")
     out = tmp_path / "forecasts.parquet"
     options = ["--missing", "0", "--batch-size", "7", "--quantiles", "0.05", "0.5", "0.95"]
-    main([outcome.checkpoint, str(la_dir / "metr_la.h5"), "--out", str(out), *options])
+    main(["predict", outcome.checkpoint, str(la_dir / "metr_la.h5"), "--out", str(out), *options])
     check(outcome, pd.read_parquet(out), ["q0.05", "q0.5", "q0.95"])
 
 
@@ -81,14 +82,14 @@ def test_standard_input_and_refusals(train, tmp_path, capsys, monkeypatch):
     outcome, readings = train("dataset.input_mask=false")
     whole = readings.ffill().iloc[:12]
     monkeypatch.setattr(sys, "stdin", io.StringIO(whole.to_csv()))
-    main([outcome.checkpoint, "-", "--stride", "4"])
+    main(["predict", outcome.checkpoint, "-", "--stride", "4"])
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out), parse_dates=["issued_at"])
     assert frame["issued_at"].unique().tolist() == whole.index[[5, 9]].tolist()
 
     def refuse(checkpoint, table, message):
         monkeypatch.setattr(sys, "stdin", io.StringIO(table.to_csv()))
         with pytest.raises(SystemExit, match="2"):
-            main([str(checkpoint), "-"])
+            main(["predict", str(checkpoint), "-"])
         assert message in capsys.readouterr().err
 
     gap = whole.drop(whole.index[3])
@@ -129,5 +130,5 @@ def test_a_model_of_several_channels_is_refused():
 )
 def test_options_are_refused(options, message, capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["model.ckpt", "readings.csv", *options])
+        main(["predict", "model.ckpt", "readings.csv", *options])
     assert message in capsys.readouterr().err

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.forecasting import build_metrics
-from benchmarks.results import CONFIG_DIR, append_record, collect_errors, describe, read_records
-from benchmarks.table import main, make_table
+from benchmarks.report.records import append_record, collect_errors, describe, read_records
+from benchmarks.report.table import main, make_table
+from benchmarks.run.experiment import build_metrics
+from benchmarks.settings import CONFIG_DIR
 
 pytestmark = pytest.mark.tsl
 

@@ -16,17 +16,22 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+from tsl_latentgnn.engines import resume as training
+from tsl_latentgnn.engines import run_checkpoints as checkpoints
+from tsl_latentgnn.engines.checkpoint import read_checkpoint
+from tsl_latentgnn.engines.resume import RunState, Stopping
+from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, hold
+
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning import Trainer
 
-from benchmarks import checkpoints, forecasting, training
-from benchmarks.checkpoints import BestCheckpoint, hold
-from benchmarks.forecasting import find_last, run
-from benchmarks.results import append_record, read_records
-from benchmarks.training import RunState, Stopping
-from tsl_latentgnn.engines.checkpoint import read_checkpoint
+from benchmarks import forecasting
+from benchmarks.forecasting import run
+from benchmarks.report.records import append_record, read_records
+from benchmarks.run.resume import find_last
 
 pytestmark = pytest.mark.tsl
 
@@ -117,13 +122,13 @@ def after(count, function, action):
 
 def at_each_call(action):
     """Call ``action`` at each call of any function, Python's or C's, from the start of the training on."""
-    fit = forecasting.Trainer.fit
+    fit = Trainer.fit
 
     def watched_fit(*args, **kwargs):
         sys.setprofile(lambda frame, event, _: action() if event in ("call", "c_call") else None)
         return fit(*args, **kwargs)
 
-    forecasting.Trainer.fit = watched_fit
+    Trainer.fit = watched_fit
 
 
 def kill_at_call(number):

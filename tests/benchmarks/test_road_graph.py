@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import road_graph
-from benchmarks.datasets import load_dataset
+from benchmarks.data.datasets import load_dataset
+from benchmarks.studies import road_graph
 
 pytestmark = pytest.mark.tsl
 

@@ -6,6 +6,8 @@ import itertools
 import math
 import statistics
 
+from tsl_latentgnn.models import Seq2SeqLatentGNN
+
 import pytest
 import torch
 
@@ -19,7 +21,6 @@ from benchmarks.speed.report import Row, Table, Target, format_rate, format_seco
 from benchmarks.speed.seq2seq import BareRecurrence
 from benchmarks.speed.settings import Settings
 from benchmarks.speed.timing import Spread, interleave, ratio
-from tsl_latentgnn.models import Seq2SeqLatentGNN
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks import forecasting
 from benchmarks.forecasting import objective
-from benchmarks.results import read_records
+from benchmarks.report.records import read_records
 
 pytestmark = pytest.mark.tsl
 

@@ -6,15 +6,15 @@ import math
 import os
 from types import SimpleNamespace
 
+from tsl_latentgnn.engines import LatentGNNPredictor
+from tsl_latentgnn.engines.predictor import masked_nll
+from tsl_latentgnn.models import LatentGNNModel
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from scipy import stats
 from torch.distributions import Normal
-
-from tsl_latentgnn.engines import LatentGNNPredictor
-from tsl_latentgnn.engines.predictor import masked_nll
-from tsl_latentgnn.models import LatentGNNModel
 
 # The imports above mend tsl, where it has to be.
 from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset, TemporalSplitter  # isort: skip

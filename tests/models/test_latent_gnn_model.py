@@ -3,11 +3,11 @@ import math
 import pickle
 from argparse import ArgumentParser
 
+from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
+
 import pytest
 import torch
 from presets import small_preset
-
-from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 
 pytestmark = pytest.mark.tsl
 

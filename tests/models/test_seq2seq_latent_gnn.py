@@ -2,13 +2,6 @@ import copy
 import math
 import pickle
 
-import pytest
-import torch
-from marks import needs_compiler
-from scipy import stats
-from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-
 from tsl_latentgnn.models import Seq2SeqLatentGNN
 from tsl_latentgnn.nn import (
     AttendingDecoder,
@@ -18,6 +11,13 @@ from tsl_latentgnn.nn import (
     LatentCorrelationGCN,
     LSTMEncoder,
 )
+
+import pytest
+import torch
+from marks import needs_compiler
+from scipy import stats
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +66,10 @@ def test_documented_forecast():
 
 
 def test_documented_training_metrics_and_plot():
-    from matplotlib import pyplot as plt
-
     from tsl_latentgnn.evaluation import metrics
     from tsl_latentgnn.visualization import plot_attention
+
+    from matplotlib import pyplot as plt
 
     B, T_in, T_out, N, F = 4, 12, 6, 8, 3
     torch.manual_seed(0)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from tsl_latentgnn.models import LatentGNNModel
+
 import numpy as np
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-
-from tsl_latentgnn.models import LatentGNNModel
 
 # The line above mends tsl, where it has to be.
 from tsl.data import (  # isort: skip

@@ -1,10 +1,10 @@
 import math
 
+from tsl_latentgnn.nn import AttendingDecoder
+
 import pytest
 import torch
 from test_lstm_encoder import run_lstm
-
-from tsl_latentgnn.nn import AttendingDecoder
 
 
 def attend(query, encoded):

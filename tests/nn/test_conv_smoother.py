@@ -1,7 +1,7 @@
+from tsl_latentgnn.nn import ConvSmoother
+
 import pytest
 import torch
-
-from tsl_latentgnn.nn import ConvSmoother
 
 
 def reference(smoother, y):

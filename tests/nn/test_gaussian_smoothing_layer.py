@@ -1,9 +1,9 @@
 import math
 
+from tsl_latentgnn.nn import GaussianSmoothingLayer
+
 import pytest
 import torch
-
-from tsl_latentgnn.nn import GaussianSmoothingLayer
 
 
 def reference(y, kernel_size, sigma):

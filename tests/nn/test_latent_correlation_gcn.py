@@ -2,6 +2,8 @@ import copy
 import math
 import pickle
 
+from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +12,6 @@ from hypothesis import strategies as st
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv, Sequential, summary
-
-from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
 
 
 def reference(layer, x, mask=None, summary=None):

@@ -1,8 +1,8 @@
+from tsl_latentgnn.nn import LatentGraph
+
 import numpy as np
 import pytest
 import torch
-
-from tsl_latentgnn.nn import LatentGraph
 
 
 def make_graph(*batch_shape, num_nodes=5, k=3, seed=0):

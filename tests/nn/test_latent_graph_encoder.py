@@ -1,13 +1,13 @@
 import copy
 import math
 
+from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraphEncoder
+from tsl_latentgnn.nn.functional.select import candidate_table
+
 import pytest
 import torch
 from test_latent_correlation_gcn import randomize
 from test_latent_correlation_gcn import reference as convolve
-
-from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraphEncoder
-from tsl_latentgnn.nn.candidates import candidate_table
 
 # Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
 EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3], [0, 0, 1, 1, 1, 2, 3]])

@@ -1,9 +1,9 @@
 import math
 
+from tsl_latentgnn.nn import LSTMEncoder
+
 import pytest
 import torch
-
-from tsl_latentgnn.nn import LSTMEncoder
 
 
 def lstm_step(weights, layer, x, h, c):

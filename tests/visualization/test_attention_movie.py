@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from tsl_latentgnn.visualization import save_attention_movie
+
 import matplotlib
 import numpy as np
 import pytest
 import torch
 from matplotlib.animation import FFMpegWriter
 from PIL import Image, ImageSequence
-
-from tsl_latentgnn.visualization import save_attention_movie
 
 # The hot entry wanders along the diagonal.
 HOT = torch.stack([torch.diag(torch.eye(5)[step]) for step in range(5)])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+from tsl_latentgnn.nn import LatentGraph
+from tsl_latentgnn.visualization import plot_attention, plot_learned_and_true
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-
-from tsl_latentgnn.nn import LatentGraph
-from tsl_latentgnn.visualization import plot_attention, plot_learned_and_true
 
 A = torch.randn(3, 5, 4, 4, generator=torch.Generator().manual_seed(0)).softmax(-1)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tsl_latentgnn.visualization import plot_forecast
+
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-
-from tsl_latentgnn.visualization import plot_forecast
 
 RNG = np.random.default_rng(0)
 TRUE = RNG.normal(60.0, 5.0, (12, 5))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from tsl_latentgnn.visualization import plot_graph
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,8 +14,6 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
-
-from tsl_latentgnn.visualization import plot_graph
 
 # A square near Los Angeles.
 PLACES = np.array([[-118.3, 34.0], [-118.2, 34.0], [-118.2, 34.1], [-118.3, 34.1]])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tsl_latentgnn.visualization import plot_reliability
+
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
-
-from tsl_latentgnn.visualization import plot_reliability
 
 LEVELS = np.array([0.1, 0.5, 0.9])
 

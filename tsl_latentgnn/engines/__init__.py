@@ -1,6 +1,6 @@
 """Training engines for tsl."""
 
-from .data_card import DataCard
+from .callbacks import DataCard
 from .predictor import LatentGNNPredictor
 
 __all__ = ["DataCard", "LatentGNNPredictor"]

@@ -14,14 +14,9 @@ from torch.distributions import Normal
 from torch.nn import Module
 
 from .._checks import check_choice, check_float, check_int
-from .._compat import mend_tsl
+from .._tsl import Data, Predictor
 from ..nn import HorizonReadout, LatentCorrelationGCN, LatentGraph
 from .checkpoint import model_differences, read_checkpoint
-
-mend_tsl()
-
-from tsl.data import Data  # noqa: E402
-from tsl.engines import Predictor  # noqa: E402
 
 
 class LatentGNNPredictor(Predictor):

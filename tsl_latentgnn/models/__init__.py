@@ -1,19 +1,20 @@
-"""The two faces of the forecaster.
+"""The forecaster and its two faces.
 
-:class:`Seq2SeqLatentGNN` needs torch and torch_geometric only; :class:`LatentGNNModel` is a tsl model and
-imports tsl when it is first asked for.
+:class:`LatentForecaster` and :class:`Seq2SeqLatentGNN` need torch and torch_geometric only; :class:`LatentGNNModel` is
+a tsl model and imports tsl when it is first asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .latent_forecaster import Forecast, LatentForecaster
 from .seq2seq_latent_gnn import Seq2SeqLatentGNN
 
 if TYPE_CHECKING:
     from .latent_gnn_model import LatentGNNModel
 
-__all__ = ["LatentGNNModel", "Seq2SeqLatentGNN"]
+__all__ = ["Forecast", "LatentForecaster", "LatentGNNModel", "Seq2SeqLatentGNN"]
 
 
 def __getattr__(name: str) -> Any:

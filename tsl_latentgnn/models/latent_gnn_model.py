@@ -10,12 +10,9 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from .._checks import check_float_tensor, check_int, check_shape
-from .._compat import allow_in_checkpoints, mend_tsl
-from ..nn import Forecast, LatentForecaster, LatentGraph
-
-mend_tsl()
-
-from tsl.nn.models import BaseModel  # noqa: E402
+from .._tsl import BaseModel, allow_in_checkpoints
+from ..nn import LatentGraph
+from .latent_forecaster import Forecast, LatentForecaster
 
 
 class LatentGNNModel(BaseModel):

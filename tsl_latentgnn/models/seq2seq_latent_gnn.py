@@ -7,7 +7,8 @@ from torch.distributions import Normal
 from torch.nn import Module
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int
-from ..nn import Forecast, LatentForecaster, LatentGraph
+from ..nn import LatentGraph
+from .latent_forecaster import Forecast, LatentForecaster
 
 
 class Seq2SeqLatentGNN(Module):

@@ -1,26 +1,27 @@
 """Layers of the latent-graph forecaster. They need torch and torch_geometric only."""
 
-from .attending_decoder import AttendingDecoder
-from .conv_smoother import ConvSmoother
-from .custom_fourier_layer import CustomFourierLayer
-from .gaussian_smoothing_layer import GaussianSmoothingLayer
-from .horizon_readout import HorizonReadout
+from .._renamed import moved
+from .fourier import CustomFourierLayer
 from .latent_correlation_gcn import LatentCorrelationGCN
-from .latent_forecaster import Forecast, LatentForecaster
 from .latent_graph import LatentGraph
 from .latent_graph_encoder import LatentGraphEncoder
-from .lstm_encoder import LSTMEncoder
+from .readout import HorizonReadout
+from .recurrent import AttendingDecoder, LSTMEncoder
+from .smoothing import ConvSmoother, GaussianSmoothingLayer
 
 __all__ = [
     "AttendingDecoder",
     "ConvSmoother",
     "CustomFourierLayer",
-    "Forecast",
     "GaussianSmoothingLayer",
     "HorizonReadout",
     "LSTMEncoder",
     "LatentCorrelationGCN",
-    "LatentForecaster",
     "LatentGraph",
     "LatentGraphEncoder",
 ]
+
+__getattr__ = moved(
+    __name__,
+    {"Forecast": "models.Forecast", "LatentForecaster": "models.LatentForecaster"},
+)

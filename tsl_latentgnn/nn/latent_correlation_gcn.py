@@ -20,9 +20,9 @@ from .._checks import (
     check_int,
     check_mask,
 )
-from .candidates import candidate_table
+from .functional.attention import edge_softmax, repeat_graphs, topk_scores, weighted_sum
+from .functional.select import candidate_table
 from .latent_graph import LatentGraph, flat_edge_index
-from .topk_attention import edge_softmax, repeat_graphs, topk_scores, weighted_sum
 
 #: Names of the parameters that a static correlation may have.
 STATIC_PARAMETERS = ("correlation", "target_embedding", "source_embedding")

@@ -1,7 +1,12 @@
-"""Forecasts from a checkpoint and a stream of readings: ``python -m tsl_latentgnn.predict``."""
+"""The old name of :mod:`tsl_latentgnn.forecaster`, until 0.3."""
 
-from .forecaster import Forecaster
-from .rows import read_rows
-from .windows import roll
+from .._renamed import moved
 
-__all__ = ["Forecaster", "read_rows", "roll"]
+__getattr__ = moved(
+    __name__,
+    {
+        "Forecaster": "forecaster.Forecaster",
+        "read_rows": "forecaster.read_rows",
+        "roll": "forecaster.roll",
+    },
+)

@@ -1,136 +1,16 @@
-"""Forecasts from a checkpoint and a table of recent readings.
+"""``python -m tsl_latentgnn.predict``, which is ``tsl-latentgnn predict`` now."""
 
-``python -m tsl_latentgnn.predict best.ckpt readings.csv`` writes a forecast for every row that completes a window,
-as soon as it is read, in memory that does not grow with the table.
-"""
-
-from __future__ import annotations
-
-import argparse
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
 
-import numpy as np
-
-from .forecaster import Forecaster
-from .rows import Row, read_rows
-from .tables import open_writer, to_frame
-from .windows import roll
+from ..__main__ import main
+from .._renamed import warn_renamed
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Forecast what the command line asks for."""
-    parser = _make_parser()
-    options = parser.parse_args(arguments)
-    if options.out is not None and options.out.suffix not in (".csv", ".parquet"):
-        parser.error(f"'--out' must end with .csv or .parquet (got {str(options.out)!r})")
-    try:
-        _run(options)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-
-
-def _run(options: argparse.Namespace) -> None:
-    forecaster = Forecaster.from_checkpoint(options.checkpoint)
-    levels = options.quantiles if forecaster.is_gaussian else []
-    count = _Count()
-    rows = count.over(_without(options.missing, read_rows(options.readings, forecaster.sensors)))
-    windows = roll(rows, forecaster.window, forecaster.step, options.stride)
-    forecasts = 0
-    start = time.perf_counter()
-    with open_writer(options.out) as write:
-        while batch := list(islice(windows, options.batch_size)):
-            issued = [last for last, _ in batch]
-            results = forecaster(np.stack([values for _, values in batch]), issued, levels)
-            write(to_frame(forecaster, issued, results, levels))
-            forecasts += len(batch)
-    seconds = time.perf_counter() - start
-    print(
-        f"{count.rows:,} rows, {forecasts:,} forecasts in {seconds:.2f} s: "
-        f"{count.rows / seconds:,.1f} rows/s",
-        file=sys.stderr,
-    )
-
-
-class _Count:
-    """Counts the rows that pass by."""
-
-    rows = 0
-
-    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self.rows += 1
-            yield row
-
-
-def _without(missing: float | None, rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with NaN in the place of ``missing``."""
-    for at, values in rows:
-        yield at, values if missing is None else np.where(values == missing, np.nan, values)
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tsl_latentgnn.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="Lightning checkpoint of a LatentGNNModel"
-    )
-    parser.add_argument(
-        "readings",
-        metavar="READINGS",
-        help="CSV, Parquet or HDF5: a row for each time stamp, a column for each sensor, empty where a reading is "
-        "missing; - is CSV from the standard input. HDF5 may carry code: only from whom you trust",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=Path,
-        help=".csv or .parquet (default: CSV to standard output)",
-    )
-    parser.add_argument(
-        "--stride", type=_positive, default=1, help="rows from forecast to forecast (default: 1)"
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=_positive,
-        default=1,
-        help="forecasts that are computed together; 1 writes each as soon as its row is read (default: 1)",
-    )
-    parser.add_argument(
-        "--quantiles",
-        type=_level,
-        nargs="+",
-        default=[0.05, 0.5, 0.95],
-        metavar="LEVEL",
-        help="of a model with a Gaussian head (default: 0.05 0.5 0.95)",
-    )
-    parser.add_argument(
-        "--missing",
-        type=float,
-        metavar="VALUE",
-        help="value of a missing reading, beside empty cells",
-    )
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
-    return int(text)
-
-
-def _level(text: str) -> float:
-    level = float(text)
-    if not 0 < level < 1:
-        raise argparse.ArgumentTypeError(f"must be in (0, 1) (got {text!r})")
-    return level
+def predict() -> None:
+    """Forecast what the command line of 0.1 asks for."""
+    warn_renamed("python -m tsl_latentgnn.predict", "tsl-latentgnn predict")
+    main(["predict", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
-    main()
+    predict()

@@ -5,11 +5,11 @@ the figure writes it. Pass ``ax`` to place it in a figure of your own. matplotli
 first figure is drawn.
 """
 
-from tsl_latentgnn.visualization.attention import plot_attention, plot_learned_and_true
-from tsl_latentgnn.visualization.forecast import plot_forecast
-from tsl_latentgnn.visualization.graph import plot_graph
-from tsl_latentgnn.visualization.movie import save_attention_movie
-from tsl_latentgnn.visualization.reliability import plot_reliability
+from .attention import plot_attention, plot_learned_and_true
+from .forecast import plot_forecast
+from .graph import plot_graph
+from .movie import save_attention_movie
+from .reliability import plot_reliability
 
 __all__ = [
     "plot_attention",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tsl_latentgnn._checks import check_float
-from tsl_latentgnn.visualization._arrays import FloatArray
+from .._arrays import FloatArray
+from .._checks import check_float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tsl_latentgnn.visualization._arrays import check_labels, select_graph, to_array
-from tsl_latentgnn.visualization._figure import check_axes, draw_matrix, new_figure
+from .._arrays import check_labels, select_graph, to_array
+from ._figure import check_axes, draw_matrix, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from tsl_latentgnn._checks import check_float
-from tsl_latentgnn.visualization._arrays import (
-    FloatArray,
-    check_index,
-    check_labels,
-    to_array,
-    to_float64,
-)
-from tsl_latentgnn.visualization._figure import check_axes, new_figure, viz_imports
+from .._arrays import FloatArray, check_index, check_labels, to_array, to_float64
+from .._checks import check_float
+from ._figure import check_axes, new_figure, viz_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsl_latentgnn._checks import check_bool, check_float, check_int
-from tsl_latentgnn.visualization._arrays import (
-    FloatArray,
-    check_labels,
-    select_graph,
-    to_array,
-    to_float64,
-)
-from tsl_latentgnn.visualization._figure import check_axes, new_figure, viz_imports
+from .._arrays import FloatArray, check_labels, select_graph, to_array, to_float64
+from .._checks import check_bool, check_float, check_int
+from ._figure import check_axes, new_figure, viz_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

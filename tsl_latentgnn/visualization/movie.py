@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tsl_latentgnn._checks import check_int
-from tsl_latentgnn.visualization._arrays import (
-    FloatArray,
-    as_graphs,
-    check_index,
-    check_labels,
-    to_array,
-    to_float64,
-)
-from tsl_latentgnn.visualization._figure import color_limits, draw_matrix, viz_imports
+from .._arrays import FloatArray, as_graphs, check_index, check_labels, to_array, to_float64
+from .._checks import check_int
+from ._figure import color_limits, draw_matrix, viz_imports
 
 if TYPE_CHECKING:
     from matplotlib.animation import AbstractMovieWriter

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsl_latentgnn.visualization._arrays import to_float64
-from tsl_latentgnn.visualization._figure import check_axes, new_figure
+from .._arrays import to_float64
+from ._figure import check_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

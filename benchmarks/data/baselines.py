@@ -1,0 +1,123 @@
+"""Forecasts to beat that learn nothing: the last valid reading, and the historical average.
+
+Both are computed once over the whole series and reach their model as an input, so that they are
+scored by the very code that scores the trained models.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+from tsl.nn.models import BaseModel
+
+_TWO_WEEKS = pd.Timedelta(days=14)
+
+
+class PersistenceModel(BaseModel):
+    """Repeats the last valid reading over the horizon.
+
+    Args:
+        horizon: Number of steps to forecast.
+    """
+
+    return_type = Tensor
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        self.horizon = horizon
+
+    def forward(self, x: Tensor, last_valid: Tensor) -> Tensor:
+        """Return the forecast ``[b, horizon, n, f]``.
+
+        Args:
+            x: Readings ``[b, t, n, f]``, not used: some of them may be missing.
+            last_valid: Last valid reading at each step of the window, ``[b, t, n, f]``.
+        """
+        return last_valid[:, -1:].expand(-1, self.horizon, -1, -1)
+
+
+class HistoricalAverageModel(BaseModel):
+    """Passes on the historical average of the steps to forecast."""
+
+    return_type = Tensor
+
+    def forward(self, x: Tensor, average: Tensor) -> Tensor:
+        """Return the forecast ``[b, horizon, n, f]``.
+
+        Args:
+            x: Readings ``[b, t, n, f]``, not used.
+            average: Historical average at each step of the horizon, ``[b, horizon, n, f]``.
+        """
+        return average
+
+
+def last_valid_reading(target: np.ndarray, mask: np.ndarray, train_steps: np.ndarray) -> np.ndarray:
+    """Return at each step the last valid reading up to and including it.
+
+    Before the first valid reading it is the mean of the training part (see
+    :func:`historical_average`).
+
+    Args:
+        target: Readings ``[t, n, f]``.
+        mask: Which readings are valid, bool ``[t, n, f]``.
+        train_steps: Indices of the steps of the training part.
+
+    Returns:
+        np.ndarray: ``[t, n, f]``, of the type of ``target``.
+    """
+    steps = np.arange(len(target)).reshape(-1, 1, 1)
+    last = np.maximum.accumulate(np.where(mask, steps, -1), axis=0)
+    found = np.take_along_axis(target, last.clip(min=0), axis=0)
+    mean = historical_average(target, mask, train_steps)
+    return np.where(last >= 0, found, mean).astype(target.dtype)
+
+
+def historical_average(
+    target: np.ndarray,
+    mask: np.ndarray,
+    train_steps: np.ndarray,
+    index: pd.DatetimeIndex | None = None,
+) -> np.ndarray:
+    """Return at each step the mean of the valid training readings at comparable times.
+
+    Comparable is the same weekday and time of day if the training part spans two weeks or more,
+    the same time of day if it is shorter, and any time where there is no clock. Where no such
+    reading is valid the next coarser mean stands in, in the end that over all nodes.
+
+    Args:
+        target: Readings ``[t, n, f]``.
+        mask: Which readings are valid, bool ``[t, n, f]``.
+        train_steps: Indices of the steps of the training part.
+        index: Time of each step. (default: no clock)
+
+    Returns:
+        np.ndarray: ``[t, n, f]``, of the type of ``target``.
+
+    Raises:
+        ValueError: If the training part has no valid reading at all.
+    """
+    if not mask[train_steps].any():
+        raise ValueError("'mask' must hold a valid reading in the training part (got none).")
+    flat = target.reshape(len(target), -1).astype(np.float64)
+    valid = pd.DataFrame(np.where(mask.reshape(flat.shape), flat, np.nan)).iloc[train_steps]
+
+    channels = np.arange(flat.shape[1]) % target.shape[-1]
+    means = valid.mean()
+    average = means.fillna(means.groupby(channels).transform("mean")).fillna(means.mean())
+    result = pd.DataFrame([average] * len(flat))
+    if index is None:
+        return result.to_numpy().reshape(target.shape).astype(target.dtype)
+
+    time = index - index.normalize()
+    keys = [[time]]
+    train_index = index[train_steps]
+    step = index[1] - index[0]
+    if train_index.max() - train_index.min() + step >= _TWO_WEEKS:
+        keys.append([index.dayofweek, time])
+    for key in keys:
+        group = pd.MultiIndex.from_arrays(key) if len(key) > 1 else pd.Index(key[0])
+        table = valid.groupby(group[train_steps]).mean()
+        at_each_step = table.reindex(group).reset_index(drop=True)
+        result = at_each_step.fillna(result)
+    return result.to_numpy().reshape(target.shape).astype(target.dtype)

@@ -1,0 +1,257 @@
+"""From a configuration to windows of a dataset, split, scaled and batched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsl_latentgnn.engines import DataCard
+from tsl_latentgnn.engines.processes import SharedDataModule
+
+import numpy as np
+import pandas as pd
+import torch
+from omegaconf import DictConfig, OmegaConf
+from tsl.data import (
+    HORIZON,
+    WINDOW,
+    BatchMapItem,
+    SpatioTemporalDataset,
+)
+from tsl.data.preprocessing import RobustScaler, StandardScaler
+
+from benchmarks.data.baselines import historical_average, last_valid_reading
+from benchmarks.data.corruption import corrupt
+from benchmarks.data.datasets import load_dataset
+from benchmarks.zoo import BASELINES, INDEX_COVARIATES, check_name, forward_inputs, get_model_class
+
+#: What the readings are scaled by: mean and standard deviation, or median and quartiles.
+SCALERS = {"standard": StandardScaler, "robust": RobustScaler}
+
+#: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
+_ROUNDING = 1e-6
+
+_MARK_MINUTES = (15, 30, 60)
+_MARK_STEPS = (1, 3, 6, 12)  # where there is no clock: the steps of 15, 30 and 60 minutes, and 1
+
+
+@dataclass(frozen=True)
+class ForecastingData:
+    """A dataset, cut for forecasting.
+
+    Attributes:
+        dataset: The tsl dataset.
+        windows: Its windows, a :class:`tsl.data.SpatioTemporalDataset`.
+        datamodule: Splits, scales and batches the windows; already set up.
+        step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
+        slots_per_day: Steps of a day; ``None`` where there is no clock.
+        encoded: Units of the encoded time that is the covariate ``u``; empty without.
+    """
+
+    dataset: Any
+    windows: Any
+    datamodule: Any
+    step_minutes: float | None
+    slots_per_day: int | None
+    encoded: tuple[str, ...] = ()
+
+    def card(self) -> DataCard:
+        """Return the callback that writes into checkpoints what forecasts from raw readings need."""
+        return DataCard(self.dataset.nodes, self.encoded)
+
+    def marks(self) -> dict[str, int]:
+        """Return the points of the horizon to report, ``{label: index of the step}``.
+
+        These are 15, 30 and 60 minutes ahead, as far as the horizon holds them. Labels are minutes,
+        or ``"step 3"`` where there is no clock.
+        """
+        steps = range(1, self.windows.horizon + 1)
+        if self.step_minutes is None:
+            return {f"step {step}": step - 1 for step in _MARK_STEPS if step in steps}
+        ahead = {minutes: minutes / self.step_minutes for minutes in _MARK_MINUTES}
+        return {str(m): int(step) - 1 for m, step in ahead.items() if step in steps}
+
+    def model_kwargs(self) -> dict[str, Any]:
+        """Return what the data tells a model; tsl drops what its class does not take."""
+        exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
+        tables = [] if self.slots_per_day is None else [self.slots_per_day, 7]
+        return {
+            "n_nodes": self.windows.n_nodes,
+            "input_size": self.windows.n_channels,
+            "output_size": self.windows.n_channels,
+            "window": self.windows.window,
+            "horizon": self.windows.horizon,
+            "exog_size": exog_size,
+            "future_exog_size": exog_size if "u_future" in self.windows.input_map else 0,
+            "n_exog_emb": tables,  # STID; it fails on None, its own default
+        }
+
+
+def load_data(cfg: DictConfig) -> ForecastingData:
+    """Return the data of a run: windows with the inputs of ``cfg.model``, split and scaled.
+
+    A reading that is not finite is missing, whatever the mask of the dataset says. With ``dataset.corruption`` (see
+    :func:`benchmarks.corruption.corrupt`) the windows of all parts and the targets of the training and validation
+    parts are the faulty readings; the targets of the test part stay the true ones. Where one of the two is the case,
+    the models are fed the last reading in the place of a missing one, as tsl does for METR-LA.
+
+    Args:
+        cfg: The configuration of the run. Read are ``data_dir``, ``dataset``, ``model.name``,
+            ``window``, ``horizon``, ``stride``, ``batch_size`` and ``workers``.
+
+    Raises:
+        ValueError: If a name is unknown, files are missing, or the series is too short for the
+            windows and splits, or no reading of the training part is there.
+    """
+    inputs = forward_inputs(get_model_class(cfg.model.name))
+    options = OmegaConf.to_container(cfg.dataset, resolve=True)
+    assert isinstance(options, dict)
+    dataset = load_dataset(cfg.dataset.name, cfg.data_dir, **options["hparams"])
+    step_minutes = _step_minutes(dataset.index)
+    slots_per_day = None if step_minutes is None else round(24 * 60 / step_minutes)
+
+    windows = SpatioTemporalDataset(
+        target=dataset.dataframe(),
+        mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
+        connectivity=_connectivity(dataset, options),
+        window=cfg.window,
+        horizon=cfg.horizon,
+        stride=cfg.stride,
+    )
+    encoded: tuple[str, ...] = ()
+    if step_minutes is not None and cfg.dataset.time_of_day:
+        if cfg.model.name in INDEX_COVARIATES:
+            u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
+            u = u.astype(np.int64)
+        else:
+            encoded = ("day",)
+            u = dataset.datetime_encoded(list(encoded)).values
+        windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
+    if cfg.dataset.future_u and "u_future" in inputs and "u" in windows.covariates:
+        windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
+
+    splitter = dataset.get_splitter(**options["splitting"])
+    splitter.split(windows)
+    _check_splits(windows, splitter)
+    found = _faulty_readings(dataset, windows, options["corruption"])
+    if found is not None:
+        _feed(windows, splitter, found)
+    if cfg.dataset.input_mask and "input_mask" in inputs and windows.mask is not None:
+        # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
+        key = "mask" if found is None else "found"
+        windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
+    scaler = SCALERS[check_name("dataset.scaler", cfg.dataset.scaler, SCALERS)](axis=(0, 1))
+    datamodule = SharedDataModule(
+        dataset=windows,
+        scalers={} if cfg.model.name in BASELINES else {"target": scaler},
+        splitter=splitter,
+        batch_size=cfg.batch_size,
+        workers=cfg.workers,
+    )
+    datamodule.setup()
+    if "target" in windows.scalers:
+        _mend_scaler(windows)
+    if cfg.model.name in BASELINES:
+        _add_forecast(cfg.model.name, datamodule)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day, encoded)
+
+
+def _connectivity(dataset: Any, options: dict[Any, Any]) -> Any:
+    """The graph that is given to the models: that of the dataset, or self-loops only where it is to be found."""
+    if options["hide_graph"]:
+        return torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
+    return dataset.get_connectivity(**options["connectivity"])
+
+
+def _step_minutes(index: Any) -> float | None:
+    if not isinstance(index, pd.DatetimeIndex):
+        return None
+    return (index[1] - index[0]).total_seconds() / 60
+
+
+def _slot_of_day(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
+    return ((index.hour * 60 + index.minute) // step_minutes).to_numpy()
+
+
+def _check_splits(windows: Any, splitter: Any) -> None:
+    parts = {
+        "train": splitter.train_idxs,
+        "validation": splitter.val_idxs,
+        "test": splitter.test_idxs,
+    }
+    empty = [part for part, indices in parts.items() if len(indices) == 0]
+    # Where the series is too short tsl cuts at a negative position, which counts from the end.
+    together = np.concatenate(list(parts.values()))
+    overlap = np.unique(together).size < together.size
+    if empty or overlap:
+        found = "overlapping parts" if overlap else f"none in {', '.join(empty)}"
+        raise ValueError(
+            f"'dataset.splitting' must leave windows in each part (got {found} "
+            f"from {windows.n_steps} steps with window {windows.window}, horizon {windows.horizon} "
+            f"and stride {windows.stride})."
+        )
+
+
+def _faulty_readings(dataset: Any, windows: Any, fault: Any) -> np.ndarray | None:
+    """Readings ``[t n f]``, NaN where there is none; ``None`` for a dataset as it is, if all it holds is finite."""
+    target = windows.target.numpy()
+    if fault is None and np.isfinite(target).all():
+        return None
+    there = windows.get_mask(dtype=bool).numpy() & np.isfinite(target)
+    readings = np.where(there, target, np.nan)
+    if fault is None:
+        return readings
+    frame = dataset.dataframe()
+    flat = pd.DataFrame(readings.reshape(frame.shape), frame.index, frame.columns)
+    return corrupt(flat, fault).to_numpy(target.dtype).reshape(target.shape)
+
+
+def _feed(windows: Any, splitter: Any, readings: np.ndarray) -> None:
+    """Let the windows, and all targets before the test part, be ``readings``: NaN where there is none.
+
+    They are ``"readings"`` of the windows, filled up, and ``"found"`` says which of them there were.
+    """
+    found = ~np.isnan(readings)
+    train_steps = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
+    filled = last_valid_reading(readings, found, train_steps)
+    windows.add_covariate("readings", filled, "t n f", add_to_input_map=False)
+    windows.add_covariate("found", found, "t n f", add_to_input_map=False, convert_precision=False)
+    windows.update_input_map(x=BatchMapItem("readings", WINDOW))
+
+    target = windows.target.numpy()
+    known = windows.get_mask(dtype=bool).numpy() & np.isfinite(target)
+    true = np.arange(len(target)) >= int(windows.get_horizon_indices(splitter.test_idxs).min())
+    true = true.reshape(-1, 1, 1)
+    windows.set_data(np.where(true & known, target, filled))
+    windows.set_mask(np.where(true, known, found))
+
+
+def _mend_scaler(windows: Any) -> None:
+    """Give a channel that is constant in the training part the scale 1, and the windows the scaler of the target.
+
+    tsl means to do so, but the standard deviation of equal numbers is not 0 in float32.
+    """
+    scaler = windows.scalers["target"]
+    if not bool(torch.isfinite(scaler.bias).all()):
+        raise ValueError("'mask' must hold a valid reading in the training part (got none).")
+    constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
+    scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
+    if "readings" in windows.covariates:
+        windows.add_scaler("readings", scaler)
+
+
+def _add_forecast(name: str, datamodule: Any) -> None:
+    """Add what a baseline forecasts from to the windows, as an input of its model."""
+    windows = datamodule.torch_dataset
+    target = windows.target.numpy()
+    mask = windows.get_mask(dtype=bool).numpy()
+    train_steps = datamodule.train_slice.numpy()
+    if name == "persistence":
+        if "readings" in windows.covariates:  # filled up already
+            value = windows.readings.numpy()
+        else:
+            value = last_valid_reading(target, mask, train_steps)
+        windows.add_covariate("last_valid", value, "t n f", synch_mode=WINDOW)
+    else:
+        value = historical_average(target, mask, train_steps, windows.index)
+        windows.add_covariate("average", value, "t n f", synch_mode=HORIZON)

@@ -1,0 +1,1 @@
+"""Results as raw lines, and as tables."""

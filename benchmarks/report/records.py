@@ -1,0 +1,202 @@
+"""Results of runs: one JSON line each, and how they look in print."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+METRICS = ("mae", "rmse", "mape")
+SPLITS = ("val", "test")
+
+
+#: What every line holds, apart from the settings and the environment of the run.
+_REQUIRED: dict[str, Any] = {
+    "dataset": str,
+    "model": str,
+    "label": str | None,
+    "seed": int | None,
+    **dict.fromkeys(SPLITS, object),
+    "parameters": int,
+}
+#: What a line may hold, and a table shows.
+_OPTIONAL = {"seconds_per_epoch": int | float | None, "peak_mib": int | float | None}
+
+#: What makes two lines the same result. A run that is trained for longer has other settings.
+_IDENTITY = ("run", "dataset", "model", "label", "seed", "settings")
+
+
+def metric_key(metric: str, mark: str | None = None) -> str:
+    """Return the name under which a metric is logged, overall or at a mark of the horizon."""
+    return metric if mark is None else f"{metric}_at_{mark.replace(' ', '_')}"
+
+
+def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]) -> dict[str, Any]:
+    """Return the errors of a split from the metrics that tsl logged.
+
+    Args:
+        logged: Metrics such as ``test_mae`` and ``test_mse_at_15``.
+        split: ``"val"`` or ``"test"``.
+        marks: Labels of the points of the horizon.
+
+    Returns:
+        dict: ``{"mae", "rmse", "mape", "at": {mark: {"mae", "rmse", "mape"}}}``. RMSE is the root
+        of the squared error pooled over all valid readings; MAPE is a fraction. What is not finite
+        is ``None``, for JSON has no other word for it.
+    """
+
+    def errors(mark: str | None) -> dict[str, float | None]:
+        mae, mse, mape = (
+            float(logged[f"{split}_{metric_key(metric, mark)}"])
+            for metric in ("mae", "mse", "mape")
+        )
+        rmse = math.sqrt(mse) if mse >= 0 else math.nan
+        values = {"mae": mae, "rmse": rmse, "mape": mape}
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+    return {**errors(None), "at": {mark: errors(mark) for mark in marks}}
+
+
+def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bool:
+    """Append a record to a file of results, as one line in one write: runs may share the file.
+
+    A record with a ``"run"`` is not written again by that run with the same settings, as when it
+    was ended after its result was written, and went on.
+
+    Returns:
+        bool: Whether the record was written; ``False`` if it was there already.
+
+    Raises:
+        OSError: If the line could not be written in full; then nothing of it is in the file.
+    """
+    line = (json.dumps(record, allow_nan=False) + "\n").encode()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.lockf(file, fcntl.LOCK_EX)  # until the file is closed
+        before = os.pread(file, os.fstat(file).st_size, 0)  # to close another handle would unlock
+        if "run" in record and _holds(before, json.loads(line)):
+            return False
+        size = _end_of_lines(before)
+        if size < len(before):
+            os.ftruncate(file, size)
+        if before[:size] and not before[:size].endswith(b"\n"):
+            line = b"\n" + line
+        written = os.write(file, line)
+        if written != len(line):
+            os.ftruncate(file, size)
+            raise OSError(
+                f"only {written} of {len(line)} bytes of the result were written to {path}"
+            )
+        os.fsync(file)
+    finally:
+        os.close(file)
+    return True
+
+
+def _holds(content: bytes, record: Mapping[str, Any]) -> bool:
+    for line in content.splitlines():
+        other = _parse_json(line)
+        if isinstance(other, dict) and all(other.get(key) == record.get(key) for key in _IDENTITY):
+            return True
+    return False
+
+
+def _end_of_lines(content: bytes) -> int:
+    """Where the next line is to start: a last line that is cut short is one that no run has finished."""
+    start = content.rfind(b"\n") + 1
+    return len(content) if _parse_json(content[start:]) is not None else start
+
+
+def _parse_json(line: bytes) -> Any:
+    with contextlib.suppress(ValueError):
+        return json.loads(line)
+    return None
+
+
+def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, Any]]:
+    """Yield the records of files of results, in order; empty lines are passed over.
+
+    Raises:
+        ValueError: If a file is missing or a line is not a record; the message names both.
+    """
+    for path in paths:
+        if not os.path.isfile(path):
+            raise ValueError(
+                f"'FILE' must be a file of results (got {os.fspath(path)!r}: no such file)."
+            )
+        for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):
+            if line.strip():
+                yield _parse(line, f"{os.fspath(path)}, line {number}")
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:  # not only of its syntax
+        raise ValueError(f"{where}: not a JSON object ({error}).") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{where}: not a JSON object (got {type(record).__name__}).")
+    missing = [key for key in _REQUIRED if key not in record]
+    if missing:
+        raise ValueError(f"{where}: not a result: {', '.join(missing)} missing.")
+    for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
+        if not isinstance(record.get(key), kind) and key in record:
+            raise ValueError(
+                f"{where}: '{key}' must be {getattr(kind, '__name__', kind)} (got {record[key]!r})."
+            )
+    for split in SPLITS:
+        errors = record[split]
+        if not isinstance(errors, dict) or not isinstance(errors.get("at"), dict):
+            raise ValueError(f"{where}: '{split}' must hold errors and 'at' (got {errors!r}).")
+        for place in (errors, *errors["at"].values()):
+            for metric in METRICS:
+                held = place.get(metric, "") if isinstance(place, dict) else ""
+                if not isinstance(held, int | float | None):
+                    raise ValueError(
+                        f"{where}: '{split}' must hold the number '{metric}' (got {place!r})."
+                    )
+    return record
+
+
+def to_number(value: float | None) -> float:
+    """Return an error of a record; one that was not finite is NaN."""
+    return math.nan if value is None else value
+
+
+def to_markdown(lines: Iterable[Sequence[str]]) -> str:
+    """Return cells, row by row with the header and its rule, as a Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def mark_title(mark: str) -> str:
+    """Return a mark of the horizon in words: ``"15 min"``; ``"step 1"`` without a clock."""
+    return f"{mark} min" if mark.isdigit() else mark
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """Return the result of one run as a table in plain text."""
+    name = f"{record['model']} on {record['dataset']}, seed {record['seed']}"
+    if record["label"] is not None:
+        name += f", {record['label']}"
+    lines = [name, f"{'':>14}{'MAE':>10}{'RMSE':>10}{'MAPE (%)':>12}"]
+    for split in SPLITS:
+        errors = record[split]
+        rows = {"overall": errors, **{mark_title(m): e for m, e in errors["at"].items()}}
+        for title, row in rows.items():
+            mae, rmse, mape = (to_number(row[m]) for m in METRICS)
+            lines.append(f"{split:<5}{title:>9}{mae:>10.4f}{rmse:>10.4f}{100 * mape:>12.2f}")
+    seconds = record["seconds_per_epoch"]
+    speed = "not trained" if seconds is None else f"{seconds:.2f} s/epoch"
+    lines.append(
+        f"{record['parameters']:,} parameters, {record['epochs']} epochs, {speed}, "
+        f"peak {record['peak_mib']:,.0f} MiB"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""One Markdown table from files of results: ``python -m benchmarks.table FILE...``.
+
+A row is a dataset, a model and a label; errors are means over its seeds, with the standard
+deviation (of the sample) from two seeds on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.report.records import (
+    METRICS,
+    SPLITS,
+    mark_title,
+    read_records,
+    to_markdown,
+    to_number,
+)
+from benchmarks.settings import complete_settings, flatten
+
+_TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
+
+
+def make_table(
+    records: Iterable[Mapping[str, Any]],
+    split: str = "test",
+    metric: str = "mae",
+    ignore: Sequence[str] = (),
+) -> str:
+    """Return the Markdown table of some records.
+
+    Args:
+        records: Records as :func:`benchmarks.results.read_records` yields them. Of records with the
+            same dataset, model, label, settings and seed the last one counts; those of other
+            settings have a row of their own.
+        split: ``"test"`` or ``"val"``. (default: ``"test"``)
+        metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``.
+            (default: ``"mae"``)
+        ignore: Dotted names of settings that tell no rows apart, say ``"dataset.future_u"`` for a model that
+            takes no future covariates. (default: none)
+
+    Raises:
+        ValueError: If ``split`` or ``metric`` is none of these, or no record has a setting to ignore.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
+    if metric not in METRICS:
+        raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
+    rows: dict[tuple[str, str, str, str], dict[Any, Mapping[str, Any]]] = {}
+    records = list(records)
+    settings = [complete_settings(record) for record in records]
+    for name in ignore:
+        if sum(_drop(one, name) for one in settings) == 0:  # any() would stop at the first
+            raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
+    for record, one in zip(records, settings, strict=True):
+        # Runs of other settings are no further seeds of the same experiment.
+        text = json.dumps(one, sort_keys=True)
+        key = (record["dataset"], record["model"], record["label"] or "", text)
+        rows.setdefault(key, {})[record["seed"]] = record
+    runs = [run for seeds in rows.values() for run in seeds.values()]
+    marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
+    labelled = any(label for _, _, label, _ in rows)
+
+    header = ["Dataset", "Model", *(["Label"] if labelled else []), "Seeds"]
+    left = len(header) - 1
+    header += [_TITLES[name] for name in METRICS]
+    header += [f"{_TITLES[metric]} at {mark_title(mark)}" for mark in marks]
+    header += ["Parameters", "s/epoch", "Peak MiB"]
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left)]
+    for (dataset, model, label, _), seeds in rows.items():
+        group = list(seeds.values())
+        line = [dataset, model, *([label] if labelled else []), str(len(group))]
+        line += [_errors([run[split][name] for run in group], name) for name in METRICS]
+        for mark in marks:
+            values = [run[split]["at"][mark][metric] for run in group if mark in run[split]["at"]]
+            line.append(_errors(values, metric))
+        line.append(_mean([run["parameters"] for run in group], ",.0f"))
+        line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
+        line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
+        lines.append(line)
+    return to_markdown(lines)
+
+
+def _drop(settings: dict[str, Any], name: str) -> bool:
+    """Take a dotted name out of settings; whether it was there."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        found = first in settings
+        settings.pop(first, None)
+        return found
+    if not isinstance(settings.get(first), Mapping):
+        return False
+    settings[first] = dict(settings[first])
+    return _drop(settings[first], rest)
+
+
+def _mark_order(mark: str) -> tuple[bool, int, str]:
+    digits = "".join(filter(str.isdigit, mark))
+    return (not mark.isdigit(), int(digits) if digits else 0, mark)
+
+
+def mean_std(values: Sequence[float | None], digits: int = 4) -> str:
+    """Return ``mean ± std`` of some numbers; a run that came to no number makes the mean none."""
+    if not values:
+        return "\N{EN DASH}"
+    numbers = [to_number(value) for value in values]
+    text = f"{statistics.fmean(numbers):.{digits}f}"
+    if len(numbers) > 1:
+        # stdev is exact and refuses NaN
+        std = math.nan if any(map(math.isnan, numbers)) else statistics.stdev(numbers)
+        text += f" ± {std:.{digits}f}"
+    return text
+
+
+def _errors(values: Sequence[float | None], metric: str) -> str:
+    """Return ``mean ± std`` of errors; percentage errors in percent."""
+    if metric == "mape":
+        return mean_std([None if value is None else 100 * value for value in values], 2)
+    return mean_std(values)
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    numbers = [value for value in values if value is not None]
+    return format(statistics.fmean(numbers), form) if numbers else "\N{EN DASH}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table of the files named on the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="file of results")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="part of the data")
+    parser.add_argument("--metric", choices=METRICS, default="mae", help="error at each mark")
+    parser.add_argument(
+        "--ignore", metavar="NAME", nargs="+", default=[], help="settings that tell no rows apart"
+    )
+    options = parser.parse_args(arguments)
+    records = list(read_records(options.files))
+    if not records:
+        raise ValueError(f"'FILE' must hold results (got none in {', '.join(options.files)}).")
+    table = make_table(records, options.split, options.metric, options.ignore)
+    for warning in find_ambiguities(records, options.ignore):
+        print(warning, file=sys.stderr)
+    print(table)
+
+
+def find_ambiguities(records: Iterable[Mapping[str, Any]], ignore: Sequence[str] = ()) -> list[str]:
+    """In words, what a table of the records does not show: results that come again, and what tells like rows apart."""
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    again: dict[tuple[str, ...], int] = {}
+    for record in records:
+        settings = complete_settings(record)
+        for name in ignore:
+            _drop(settings, name)
+        row = record["dataset"], record["model"], record["label"] or ""
+        text = json.dumps(settings, sort_keys=True)
+        groups.setdefault(row, {})[text] = flatten(settings)
+        run = (*row, text, str(record["seed"]))
+        again[run] = again.get(run, -1) + 1
+    warnings = []
+    if sum(again.values()) > 0:
+        warnings.append(
+            f"{sum(again.values())} of {sum(again.values()) + len(again)} results are of a run that comes again later; "
+            "the last one counts."
+        )
+    for group, found in groups.items():
+        names = {name for one in found.values() for name in one}
+        texts = {name: {json.dumps(one.get(name)) for one in found.values()} for name in names}
+        differing = sorted(name for name, values in texts.items() if len(values) > 1)
+        if differing:
+            warnings.append(
+                f"{len(found)} rows of {' '.join(group).strip()} differ in {', '.join(differing)}: set 'label' to tell "
+                "them apart, or --ignore what makes no difference."
+            )
+    return warnings
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""One training: its data, model, processes, and what it notes."""

@@ -1,0 +1,70 @@
+"""The processes of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.precision import MixedPrecision
+from pytorch_lightning.utilities import rank_zero_only
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the first of its run, as far as the launchers have told it."""
+    rank = getattr(rank_zero_only, "rank", 0)
+    return rank == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
+
+
+def start_processes(options: Mapping[str, Any]) -> Fabric:
+    """Start the other processes of a run, or join them where ``torchrun`` or Slurm has started them.
+
+    Args:
+        options: Arguments of Lightning's Trainer, of which ``accelerator``, ``devices``, ``num_nodes`` and
+            ``strategy`` are read.
+
+    Returns:
+        Fabric: To agree with the other processes; of one process there is nothing to start.
+
+    Raises:
+        ValueError: If the strategy forks this process, or the jobs of a sweep ask for several processes and
+            nothing but this command is there to start them.
+    """
+    if any(word in str(options["strategy"]) for word in ("spawn", "fork", "notebook")):
+        raise ValueError(
+            "'trainer.strategy' must be one that starts the command again, such as ddp "
+            f"(got {options['strategy']!r})."
+        )
+    places = ("accelerator", "devices", "num_nodes", "strategy")
+    fabric = Fabric(**{name: options[name] for name in places})
+    environment = getattr(fabric.strategy, "cluster_environment", None)
+    sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweep and fabric.world_size > 1 and not isinstance(environment, SLURMEnvironment):
+        raise ValueError(
+            "'trainer.devices' and 'trainer.num_nodes' must be 1 in a sweep outside of Slurm, whose tasks "
+            f"hydra/launcher=submitit_slurm starts (got {fabric.world_size} processes)."
+        )
+    fabric.launch()
+    return fabric
+
+
+def keep_float16(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of Lightning's Trainer that train in float16 on a CPU, too, if they ask for it.
+
+    Args:
+        trainer: Arguments of the Trainer, ``accelerator`` among them. Those that do not ask for float16, or not on a
+            CPU, are returned as they are; in the others a plugin takes the place of ``precision``.
+    """
+    on_cpu = trainer["accelerator"] == "cpu" or (
+        trainer["accelerator"] == "auto" and not torch.accelerator.is_available()
+    )
+    if not on_cpu or str(trainer.get("precision")) not in ("16", "16-mixed"):
+        return dict(trainer)
+    others = {name: value for name, value in trainer.items() if name != "precision"}
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+    return {**others, "plugins": [*(trainer.get("plugins") or []), plugin]}

@@ -1,0 +1,149 @@
+"""What a run ran on: versions, hardware, revision, command, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+_PACKAGES = {
+    "torch": "torch",
+    "tsl": "torch-spatiotemporal",
+    "pyg": "torch-geometric",
+    "lightning": "pytorch-lightning",
+    "numpy": "numpy",
+}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a result depends on."""
+    found = {name: version(package) for name, package in _PACKAGES.items()}
+    return {"python": platform.python_version(), **found}
+
+
+def hardware(device: torch.device) -> dict[str, str | int | None]:
+    """Return the names of the CPU and, if the run was on one, of the GPU, and the CPU threads."""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"cpu": _cpu_name(), "gpu": gpu, "threads": torch.get_num_threads()}
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_revision() -> str | None:
+    """Return the commit of the working tree, with ``-dirty`` if it has changes, or ``None``."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def command_line() -> str:
+    """Return the command that started the run; that of one job of a sweep, where it is one."""
+    if not HydraConfig.initialized():
+        return shlex.join(["python", *sys.argv])
+    config = HydraConfig.get()
+    arguments = list(config.overrides.task)
+    if config.job.config_name != "default":
+        arguments.insert(0, f"config={config.job.config_name}")
+    return shlex.join(["python", "-m", "benchmarks.forecasting", *arguments])
+
+
+def reset_peak_memory() -> None:
+    """Forget the peaks of memory so far, as far as the system lets us.
+
+    Without it each job of a sweep would report the largest job before it.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    # Where this is not Linux, or not allowed, the peak is that of the process since its start.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Return the peak of the memory in MiB: allocated on the GPU, else resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+class EpochTimer(Callback):
+    """Measures the training part of every epoch: batches, but not validation nor checkpoints.
+
+    Attributes:
+        seconds: Seconds of each finished epoch.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._elapsed = 0.0
+        self._mark = 0.0
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._elapsed = 0.0
+        self._validated = False
+        self._mark = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember that the clock ran on through a validation."""
+        self._validated = True
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Leave out a validation in the middle of the epoch."""
+        if self._validated:
+            self._validated = False
+            self._mark = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the time up to here."""
+        if trainer.is_last_batch and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # kernels of the epoch may still be running
+        now = time.perf_counter()
+        self._elapsed += now - self._mark
+        self._mark = now
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the epoch."""
+        self.seconds.append(self._elapsed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs so far."""
+        return {"seconds": list(self.seconds)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count the epochs of the resumed run, too."""
+        self.seconds = list(state_dict["seconds"])

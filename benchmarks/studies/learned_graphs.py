@@ -1,0 +1,117 @@
+"""The graphs that trained models hold, each with the rule that says what an edge is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from tsl.datasets import GPVARDataset
+from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
+
+from benchmarks.data.windows import ForecastingData
+from benchmarks.run.experiment import Outcome
+
+
+class Learned(NamedTuple):
+    """A graph with the rule that says what an edge of it is.
+
+    Args:
+        scores: Weights ``[N, N]``; row ``i`` holds the sources of target ``i`` and sums to 1.
+        threshold: An edge is an entry above this: an even share of a row over the sources that it can spread over.
+    """
+
+    scores: Tensor
+    threshold: float
+
+
+def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
+    """The graphs that a trained model holds, with the rule; that of its last layer is the last one."""
+    network = outcome.predictor.model
+    if model == "latentgnn":
+        graphs = mean_graphs(outcome.predictor, outcome.data.datamodule.val_dataloader())
+        neighbors = outcome.predictor.model_kwargs["k_neighbors"]
+        return [Learned(graph, 1.0 / (neighbors or len(graph))) for graph in graphs]
+    # Both of tsl's are target-row, and their rows are softmaxed over all nodes.
+    with torch.no_grad():
+        if model == "gwnet":
+            adjacency = network.get_learned_adj()
+        else:
+            adjacency = AdaptiveGraphConv.compute_adj(network.agrn.node_emb())
+    return [Learned(adjacency.cpu(), 1.0 / len(adjacency))]
+
+
+def mean_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
+    """Mean attention ``[N, N]`` of each latent layer over the windows of all batches, in the order of the layers."""
+    batches = list(batches)
+    layers = range(len(predictor.model.network.graph_encoder.convs))
+    return [_mean_graph(predictor, batches, layer) for layer in layers]
+
+
+@torch.no_grad()
+def _mean_graph(predictor: Any, batches: Iterable[Any], layer: int) -> Tensor:
+    total, count = torch.zeros(()), 0
+    for batch in batches:
+        graph = predictor.latent_graph(batch, layer=layer)
+        total = total + graph.mean().cpu() * graph.num_graphs
+        count += graph.num_graphs
+    return total / count
+
+
+def to_shares(correlation: np.ndarray) -> Learned:
+    """Size of correlations as shares of their row, with the rule of a dense row."""
+    size = np.abs(correlation)
+    return Learned(torch.as_tensor(size / size.sum(1, keepdims=True)), 1.0 / len(size))
+
+
+def true_graph(dataset: GPVARDataset) -> Tensor:
+    """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
+    (source, target), _ = dataset.get_connectivity(layout="edge_index")
+    adjacency = torch.zeros(dataset.n_nodes, dataset.n_nodes)
+    adjacency[target, source] = 1.0
+    return adjacency.fill_diagonal_(0.0)
+
+
+def noise_floor(data: ForecastingData) -> tuple[float, float]:
+    """MAE and RMSE of the data's own optimal prediction, one step ahead, on the test part.
+
+    Raises:
+        ValueError: If the horizon of the windows is not 1.
+    """
+    if data.windows.horizon != 1:
+        raise ValueError(f"'horizon' must be 1 for a noise floor (got {data.windows.horizon}).")
+    optimal = np.asarray(data.dataset.optimal_pred)
+    starts = data.windows.indices[torch.as_tensor(data.datamodule.testset.indices)].numpy()
+    steps = starts + data.windows.horizon_offset
+    error = data.windows.target.numpy()[steps] - optimal.reshape(data.windows.shape)[steps]
+    return float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
+
+
+def lagged_correlation(series: np.ndarray) -> np.ndarray:
+    """Correlation ``[N, N]`` of every node ``i`` (row) with every node ``j`` one step before, in series ``[T, N]``."""
+    after, before = _standardize(series[1:]), _standardize(series[:-1])
+    return after.T @ before / len(after)
+
+
+def lagged_partial_correlation(series: np.ndarray, order: int) -> np.ndarray:
+    """As :func:`lagged_correlation`, but given all other readings of all nodes in the ``order`` steps before.
+
+    It follows from the t-statistic of the coefficient in the linear autoregression of this order.
+    """
+    steps, nodes = series.shape
+    lags = [series[order - lag : steps - lag] for lag in range(1, order + 1)]
+    design = _standardize(np.concatenate(lags, axis=1))
+    target = _standardize(series[order:])
+    inverse = np.linalg.inv(design.T @ design)
+    coefficients = inverse @ design.T @ target  # [order * N, N]
+    freedom = len(target) - design.shape[1] - 1
+    variance = ((target - design @ coefficients) ** 2).sum(0) / freedom
+    t = coefficients[:nodes] / np.sqrt(np.diag(inverse)[:nodes, None] * variance)
+    return (t / np.sqrt(t**2 + freedom)).T
+
+
+def _standardize(values: np.ndarray) -> np.ndarray:
+    values = values.astype(np.float64)
+    return (values - values.mean(0)) / values.std(0)

@@ -1,0 +1,143 @@
+"""The command line: ``tsl-latentgnn``, or ``python -m tsl_latentgnn``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from .forecaster import Forecaster, read_rows, roll
+from .forecaster.readings import Row
+from .forecaster.tables import open_writer, to_frame
+
+_PREDICT = """Forecasts from a checkpoint and a table of recent readings.
+
+A forecast for every row that completes a window is written as soon as the row is read, in memory that does not grow
+with the table:
+
+  tsl-latentgnn predict best.ckpt readings.csv --out forecasts.csv
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="tsl-latentgnn", description="Forecasts over a learned latent graph."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    predict = commands.add_parser(
+        "predict",
+        help="forecasts from a checkpoint and a table of recent readings",
+        description=_PREDICT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_predict_options(predict)
+    options = parser.parse_args(arguments)
+    if options.out is not None and options.out.suffix not in (".csv", ".parquet"):
+        predict.error(f"'--out' must end with .csv or .parquet (got {str(options.out)!r})")
+    try:
+        _predict(options)
+    except (OSError, ValueError) as error:
+        predict.exit(2, f"{predict.prog}: error: {error}\n")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    forecaster = Forecaster.from_checkpoint(options.checkpoint)
+    levels = options.quantiles if forecaster.is_gaussian else []
+    count = _Count()
+    rows = count.over(_without(options.missing, read_rows(options.readings, forecaster.sensors)))
+    windows = roll(rows, forecaster.window, forecaster.step, options.stride)
+    forecasts = 0
+    start = time.perf_counter()
+    with open_writer(options.out) as write:
+        while batch := list(islice(windows, options.batch_size)):
+            issued = [last for last, _ in batch]
+            results = forecaster(np.stack([values for _, values in batch]), issued, levels)
+            write(to_frame(forecaster, issued, results, levels))
+            forecasts += len(batch)
+    seconds = time.perf_counter() - start
+    print(
+        f"{count.rows:,} rows, {forecasts:,} forecasts in {seconds:.2f} s: "
+        f"{count.rows / seconds:,.1f} rows/s",
+        file=sys.stderr,
+    )
+
+
+class _Count:
+    """Counts the rows that pass by."""
+
+    rows = 0
+
+    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.rows += 1
+            yield row
+
+
+def _without(missing: float | None, rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows with NaN in the place of ``missing``."""
+    for at, values in rows:
+        yield at, values if missing is None else np.where(values == missing, np.nan, values)
+
+
+def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="Lightning checkpoint of a LatentGNNModel"
+    )
+    parser.add_argument(
+        "readings",
+        metavar="READINGS",
+        help="CSV, Parquet or HDF5: a row for each time stamp, a column for each sensor, empty where a reading is "
+        "missing; - is CSV from the standard input. HDF5 may carry code: only from whom you trust",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        help=".csv or .parquet (default: CSV to standard output)",
+    )
+    parser.add_argument(
+        "--stride", type=_positive, default=1, help="rows from forecast to forecast (default: 1)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=1,
+        help="forecasts that are computed together; 1 writes each as soon as its row is read (default: 1)",
+    )
+    parser.add_argument(
+        "--quantiles",
+        type=_level,
+        nargs="+",
+        default=[0.05, 0.5, 0.95],
+        metavar="LEVEL",
+        help="of a model with a Gaussian head (default: 0.05 0.5 0.95)",
+    )
+    parser.add_argument(
+        "--missing",
+        type=float,
+        metavar="VALUE",
+        help="value of a missing reading, beside empty cells",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
+    return int(text)
+
+
+def _level(text: str) -> float:
+    level = float(text)
+    if not 0 < level < 1:
+        raise argparse.ArgumentTypeError(f"must be in (0, 1) (got {text!r})")
+    return level
+
+
+if __name__ == "__main__":
+    main()

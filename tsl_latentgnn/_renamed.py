@@ -1,0 +1,93 @@
+"""Names of 0.1 that are elsewhere since 0.2: they work, with a warning, until 0.3."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_OF = "tsl_latentgnn"
+
+#: Modules of 0.1 and where their contents are.
+MODULES = {
+    "_compat": "_tsl",
+    "engines.data_card": "engines.callbacks",
+    "nn.attending_decoder": "nn.recurrent",
+    "nn.candidates": "nn.functional.select",
+    "nn.conv_smoother": "nn.smoothing",
+    "nn.custom_fourier_layer": "nn.fourier",
+    "nn.edge_ops": "nn.functional.edges",
+    "nn.gaussian_smoothing_layer": "nn.smoothing",
+    "nn.horizon_readout": "nn.readout",
+    "nn.latent_forecaster": "models.latent_forecaster",
+    "nn.lstm_encoder": "nn.recurrent",
+    "nn.select_sources": "nn.functional.select",
+    "nn.topk_attention": "nn.functional.attention",
+    "predict.forecaster": "forecaster.forecaster",
+    "predict.rows": "forecaster.readings",
+    "predict.tables": "forecaster.tables",
+    "predict.windows": "forecaster.readings",
+    "visualization._arrays": "_arrays",
+}
+
+
+def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
+    """Say that ``old`` is called ``new`` now."""
+    warnings.warn(
+        f"'{old}' is '{new}' since 0.2; the old name goes in 0.3.",
+        DeprecationWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` for names that are elsewhere in the package now.
+
+    Args:
+        module: The module that had them.
+        names: Where each is, as ``"models.LatentForecaster"``.
+    """
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        place, _, attribute = names[name].rpartition(".")
+        warn_renamed(f"{module}.{name}", f"{_OF}.{names[name]}")
+        return getattr(importlib.import_module(f"{_OF}.{place}"), attribute)
+
+    return get
+
+
+class _Alias(Loader):
+    """Loads a module of 0.1: the one that has taken its place."""
+
+    def __init__(self, new: str) -> None:
+        self.new = new
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        alias = ModuleType(spec.name)
+        alias.__getattr__ = importlib.import_module(self.new).__getattribute__  # type: ignore[method-assign]
+        return alias
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run."""
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        new = MODULES.get(fullname.removeprefix(f"{_OF}."))
+        if new is None or not fullname.startswith(f"{_OF}."):
+            return None
+        warn_renamed(fullname, f"{_OF}.{new}", stacklevel=4)
+        return ModuleSpec(fullname, _Alias(f"{_OF}.{new}"))
+
+
+def keep_old_modules() -> None:
+    """Let the modules of 0.1 be imported by their old names."""
+    if not any(type(finder).__name__ == _Finder.__name__ for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

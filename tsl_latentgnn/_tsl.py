@@ -1,0 +1,109 @@
+"""The one door to tsl 0.9.5: what the rest of the package takes from it, it imports from here.
+
+tsl needs two things before it works on today's PyTorch: stand-ins for torch_scatter and torch_sparse where they are not
+installed (:mod:`tsl_latentgnn._native`, which is therefore imported first), and an allow-list that lets
+:func:`torch.load` read the checkpoints of its ``Predictor`` with its safety on. ``import tsl`` before this package is
+fine, for it loads nothing yet; a part of tsl, such as ``tsl.data``, needs this package or the extensions first.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from collections import defaultdict
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import tsl_latentgnn._native  # noqa: F401  # puts the stand-ins
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.metric import jit_distributed_available
+from torchmetrics.utilities.data import dim_zero_sum
+from tsl import epsilon
+from tsl.data import Data, SpatioTemporalDataModule
+from tsl.data.loader import StaticGraphLoader
+from tsl.datasets.prototypes.casting import time_unit_to_nanoseconds
+from tsl.engines import Predictor
+from tsl.metrics import torch as metrics
+from tsl.nn import models
+from tsl.nn.models import BaseModel
+
+__all__ = [
+    "BaseModel",
+    "Data",
+    "Predictor",
+    "SpatioTemporalDataModule",
+    "StaticGraphLoader",
+    "allow_in_checkpoints",
+    "epsilon",
+    "time_unit_to_nanoseconds",
+]
+
+
+def allow_in_checkpoints(*classes: type) -> None:
+    """Let :func:`torch.load` accept ``classes`` in a checkpoint under ``weights_only=True``.
+
+    For a model class of one's own: ``Predictor`` writes its ``model_class`` in the checkpoint.
+
+    Raises:
+        TypeError: If one of ``classes`` is not a class. Functions are refused because a checkpoint
+            could call them while it loads, with arguments of its choice.
+    """
+    for cls in classes:
+        if not isinstance(cls, type):
+            raise TypeError(
+                f"'classes' must be classes (got {cls!r} of type {type(cls).__name__})."
+            )
+    torch.serialization.add_safe_globals(list(classes))
+
+
+def _allow_predictor_checkpoints() -> None:
+    """Allow-list what tsl's ``Predictor`` writes in a checkpoint beside tensors.
+
+    A checkpoint may call whatever is on the list while it loads. So the list holds classes, and the
+    pure tensor functions that metric objects refer to; a ``partial`` can only wrap what is on it.
+    """
+    schedulers = torch.optim.lr_scheduler
+    torch.serialization.add_safe_globals(
+        [
+            # model_class, optim_class and scheduler_class.
+            *(getattr(models, name) for name in models.classes),
+            *_subclasses_in(torch.optim, torch.optim.Optimizer),
+            *_subclasses_in(schedulers, schedulers.LRScheduler),
+            # metrics: objects, with the functions and the time steps that they hold.
+            *(getattr(metrics, name) for name in metrics.masked_metric_classes),
+            *(metrics.functional.mape, metrics.functional.smape, metrics.functional.pinball_loss),
+            *(F.l1_loss, F.mse_loss, jit_distributed_available, dim_zero_sum, partial, slice),
+            # *_kwargs taken from a Hydra configuration.
+            *_omegaconf_classes(),
+        ]
+    )
+
+
+def _subclasses_in(module: ModuleType, base: type) -> list[type]:
+    return [cls for cls in vars(module).values() if inspect.isclass(cls) and issubclass(cls, base)]
+
+
+def _omegaconf_classes() -> list[Any]:
+    """Classes of the lists and mappings in a Hydra configuration, which stay what they are in it.
+
+    Such a node drags the whole configuration along, whose interpolations (``${...}``) reach the
+    resolvers that the running program has registered, and nothing else. Those of OmegaConf, Hydra
+    and tsl run no code; where a program registers ``eval`` as one, the text of a configuration is
+    code, and a stranger's checkpoint is to be trusted as little as a stranger's YAML.
+    """
+    if importlib.util.find_spec("omegaconf") is None:
+        return []
+    from omegaconf import AnyNode, DictConfig, ListConfig
+    from omegaconf.base import ContainerMetadata, Metadata
+
+    # The metadata names the types of keys and elements.
+    return [
+        *(DictConfig, ListConfig, AnyNode, ContainerMetadata, Metadata),
+        *(Any, defaultdict, dict, int, list),
+    ]
+
+
+_allow_predictor_checkpoints()

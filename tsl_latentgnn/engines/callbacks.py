@@ -1,0 +1,80 @@
+"""What a model has to know of its data to forecast from raw readings, kept in its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+#: The key of a Lightning checkpoint.
+DATA_CARD = "data_card"
+
+
+class DataCard(Callback):
+    """Writes into every checkpoint what ``tsl-latentgnn predict`` needs beside the weights.
+
+    These are the names of the sensors, the step and the window, the scaler of the target, the units of the encoded
+    time, and the inputs of the model; scaler, window and inputs are those of the trainer's
+    :class:`tsl.data.SpatioTemporalDataModule`. All of it is data, which ``torch.load(..., weights_only=True)`` reads.
+
+    .. code-block:: python
+
+        windows.add_covariate("u", dataset.datetime_encoded("day").values, "t f")
+        trainer = Trainer(callbacks=[DataCard(dataset.nodes, encoded=["day"])])
+
+    Args:
+        sensors (sequence): Name of each node, in the order of the data.
+        encoded (sequence): Units of ``dataset.datetime_encoded(units)``, where that is the covariate ``u``; empty
+            without covariates. (default: ``()``)
+
+    Raises:
+        TypeError: If ``sensors`` or ``encoded`` is a string.
+        ValueError: If a name comes twice, or, when the training starts, the trainer has no tsl data module or one
+            with another number of nodes.
+    """
+
+    def __init__(self, sensors: Sequence[Any], encoded: Sequence[str] = ()) -> None:
+        for name, value in (("sensors", sensors), ("encoded", encoded)):
+            if isinstance(value, str):
+                raise TypeError(f"'{name}' must be a sequence of names (got the string {value!r}).")
+        self.sensors = [str(sensor) for sensor in sensors]
+        if len(set(self.sensors)) < len(self.sensors):
+            twice = next(name for name in self.sensors if self.sensors.count(name) > 1)
+            raise ValueError(f"'sensors' must have names of their own (got {twice!r} twice).")
+        self.encoded = list(encoded)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the data before it is trained on, not at the first checkpoint."""
+        windows = getattr(trainer.datamodule, "torch_dataset", None)  # type: ignore[attr-defined]
+        if windows is None:
+            raise ValueError("'datamodule' must be given to trainer.fit for a DataCard (got none).")
+        if len(self.sensors) != windows.n_nodes:
+            raise ValueError(
+                f"'sensors' must name the {windows.n_nodes} nodes of the data (got {len(self.sensors)})."
+            )
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the card; none where time has no clock, whose readings carry no time stamps."""
+        windows: Any = trainer.datamodule.torch_dataset  # type: ignore[attr-defined]
+        if windows.index is None:
+            return
+        scaler = windows.scalers.get("target")
+        bias, scale = (0.0, 1.0) if scaler is None else (scaler.bias, scaler.scale)
+        checkpoint[DATA_CARD] = {
+            "sensors": self.sensors,
+            "encoded": self.encoded,
+            "step_seconds": (windows.index[1] - windows.index[0]).total_seconds(),
+            "window": windows.window,
+            "inputs": sorted(windows.input_map.keys()),
+            "bias": _to_tensor(bias),
+            "scale": _to_tensor(scale),
+        }
+
+
+def _to_tensor(value: Any) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float).detach().cpu().clone()

@@ -1,0 +1,166 @@
+"""What a run of the benchmark adds to Lightning's: a clock, and what it needs to go on exactly."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+
+class RunState(Callback):
+    """Keeps in the checkpoints what Lightning leaves out and the rest of a run depends on.
+
+    These are the states of the global random number generators, and the metrics that a scheduler
+    such as ``ReduceLROnPlateau`` has yet to see: Lightning shows it the epoch after the checkpoint.
+
+    Args:
+        seed: Seed of the run; a resumed run draws on, and so keeps its first one.
+        about: What the run is about; a checkpoint of another one does not fit.
+
+    Attributes:
+        run_id: Tells the run from all others, however often it is resumed.
+        seed: Seed that the run was started with.
+    """
+
+    def __init__(self, seed: int, about: Mapping[str, Any]) -> None:
+        self.run_id = uuid.uuid4().hex
+        self.seed = seed
+        self.about = dict(about)
+        self._monitored: dict[str, Tensor] = {}
+        self._random: dict[str, Any] | None = random_states()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw on where the resumed run was, or this one before Lightning seeded it again for several processes."""
+        if self._random is not None:
+            set_random_states(self._random)
+            self._random = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the schedulers the last epoch of the resumed run."""
+        progress = trainer.fit_loop.epoch_loop.scheduler_progress
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.monitor in self._monitored:
+                progress.increment_ready()
+                pl_module.lr_scheduler_step(config.scheduler, self._monitored[config.monitor])
+                progress.increment_completed()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last epoch: the schedulers have seen it."""
+        self._monitored = {}
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what the schedulers are about to see."""
+        names = {str(c.monitor) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau}
+        seen = trainer.callback_metrics
+        self._monitored = {name: seen[name].detach().clone() for name in names if name in seen}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, in types that a checkpoint may hold."""
+        return {
+            "run_id": self.run_id,
+            "seed": self.seed,
+            "about": self.about,
+            "monitored": self._monitored,
+            "random": random_states(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Become the resumed run."""
+        self.run_id, self.seed = state_dict["run_id"], state_dict["seed"]
+        self._monitored = state_dict["monitored"]
+        self._random = state_dict["random"]
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the global generators of Python, NumPy, PyTorch and the GPU in use."""
+    numpy_state = np.random.get_state(legacy=False)
+    assert isinstance(numpy_state, dict)
+    states = {
+        "python": random.getstate(),
+        "numpy": {
+            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
+            "pos": int(numpy_state["state"]["pos"]),
+            "has_gauss": int(numpy_state["has_gauss"]),
+            "gauss": float(numpy_state["gauss"]),
+        },
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_random_states(states: Mapping[str, Any]) -> None:
+    """Set what :func:`random_states` returned; that of a GPU only where there is one."""
+    random.setstate(states["python"])
+    numpy_state = states["numpy"]
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {
+                "key": numpy_state["key"].numpy().astype(np.uint32),
+                "pos": numpy_state["pos"],
+            },
+            "has_gauss": numpy_state["has_gauss"],
+            "gauss": numpy_state["gauss"],
+        }
+    )
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+class Stopping(EarlyStopping):
+    """Early stopping that a resumed run remembers, with a patience that can be raised.
+
+    Lightning does not know of a resumed run that it had been stopped, and would train it on.
+    """
+
+    stopped = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no further where the resumed run was stopped."""
+        trainer.should_stop = self.stopped
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the epoch."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self.stopped = trainer.should_stop
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state, and whether the run was stopped."""
+        return {**super().state_dict(), "stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state, but for the patience: more of it lets the run go on."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+        by_patience = state_dict["wait_count"] >= state_dict["patience"]
+        self.stopped = state_dict["stopped"] and (
+            not by_patience or self.wait_count >= self.patience
+        )
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Turn the end that Lightning makes on SIGTERM into exit status 143; Lightning's own is 0."""
+    try:
+        yield
+    except SIGTERMException:
+        rank_zero_only(print)(
+            "Ended by SIGTERM; the same command with ckpt_path=last goes on after the last "
+            "finished epoch.",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + signal.SIGTERM) from None

@@ -1,0 +1,224 @@
+"""Checkpoints that are whole at any moment, read safely, and refused where they do not fit.
+
+A run may end at any moment. What is then on disk is whole, and belongs to the end of an epoch: a
+checkpoint is replaced in one step, and an old one goes only once no other refers to it any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+
+from .checkpoint import (
+    model_differences,
+    read_checkpoint,
+    shorten,
+    unequal,
+)
+
+_PARTS = {
+    "state_dict": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "loops": dict,
+    "callbacks": dict,
+    "hyper_parameters": dict,
+}
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best and the last checkpoint of a run, the best also across resuming.
+
+    Lightning forgets how good the best checkpoint was when a resumed run writes to a folder of its
+    own, and would take the first new one for the best. It removes the old best one while
+    ``last.ckpt`` still refers to it.
+
+    Args:
+        dirpath: Folder of the run.
+        monitor: Metric of which the least value is the best. (default: ``"val_mae"``)
+    """
+
+    def __init__(self, dirpath: str | os.PathLike[str], monitor: str = "val_mae") -> None:
+        super().__init__(
+            dirpath=os.fspath(dirpath),
+            monitor=monitor,
+            mode="min",
+            save_top_k=1,
+            save_last=True,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,  # an epoch that is trained again has the same files
+        )
+        self._outdated: list[str] = []
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best checkpoint of the resumed run, as long as it is there."""
+        best, score = state_dict["best_model_path"], state_dict["best_model_score"]
+        if not best:
+            return
+        assert self.dirpath is not None
+        moved = os.path.join(self.dirpath, os.path.basename(best))
+        if not os.path.isfile(best) and os.path.isfile(moved):
+            best = moved
+        if not os.path.isfile(best):
+            rank_zero_warn(
+                f"The best checkpoint of the resumed run is gone ({best}): "
+                "the best one is chosen among those to come."
+            )
+            return
+        super().load_state_dict(
+            {
+                **state_dict,
+                "dirpath": self.dirpath,
+                "best_model_path": best,
+                "best_k_models": {best: score},
+                "kth_best_model_path": best,
+                "kth_value": score,
+                "last_model_path": "",
+            }
+        )
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        self._outdated.append(filepath)
+
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: Any) -> None:
+        super()._save_last_checkpoint(trainer, monitor_candidates)
+        assert self.dirpath is not None
+        for path in self._outdated:
+            # The path may come from a checkpoint: nothing outside of the run's folder is touched.
+            if Path(path).resolve().parent == Path(self.dirpath).resolve():
+                super()._remove_checkpoint(trainer, path)
+        self._outdated.clear()
+
+
+class RunCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints in one step, and reads none that may run code or does not fit.
+
+    Args:
+        check: Called with a checkpoint that was read, and its path, before anything is made of it.
+    """
+
+    def __init__(self, check: Callable[[Any, str], None]) -> None:
+        self._check = check
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write a checkpoint beside ``path``, and put it in place once it is on the disk."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # One name for each: what a killed run leaves is overwritten by the run that goes on.
+        unfinished = path.with_name(f"{path.name}.tmp")
+        try:
+            with open(unfinished, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Read a checkpoint with :func:`read_checkpoint`, and check it."""
+        checkpoint = read_checkpoint(
+            path, "ckpt_path", ", or train from the start with ckpt_path=null"
+        )
+        self._check(checkpoint, os.fspath(path))
+        return checkpoint
+
+
+def check_fits(
+    checkpoint: Any, path: str, predictor: LightningModule, about: Mapping[str, Any]
+) -> None:
+    """Raise if a run cannot go on from a checkpoint.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returned.
+        path: Its path, for the message.
+        predictor: The module that is to be trained on.
+        about: What the run is about, as in :class:`RunState`.
+
+    Raises:
+        ValueError: If the checkpoint is none of a training of this benchmark, or of another model, number of nodes,
+            window, horizon or setting of the training. The message says what differs.
+    """
+    missing = [
+        name
+        for name, kind in _PARTS.items()
+        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind)
+    ]
+    if not missing and "fit_loop" not in checkpoint["loops"]:
+        missing = ["loops"]
+    if missing:
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
+            f"{', '.join(missing)}). Take the last.ckpt of a run of this benchmark."
+        )
+    differences = _differences(checkpoint, predictor, about)
+    if differences:
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
+            f"{'; '.join(differences)}). Start with the dataset, model and settings of its run "
+            "(config.yaml in its folder), or train from the start with ckpt_path=null."
+        )
+
+
+def _differences(
+    checkpoint: Mapping[str, Any], predictor: LightningModule, about: Mapping[str, Any]
+) -> list[str]:
+    """In words, from what says most to what says least; later ones follow from earlier ones."""
+    state = checkpoint["callbacks"].get("RunState")
+    if isinstance(state, dict):
+        there = state.get("about")
+        found = unequal(there if isinstance(there, dict) else {}, about)
+        if found:
+            return shorten(found)
+    given, hparams = checkpoint["hyper_parameters"], predictor.hparams
+    classes = ("optim_class", "scheduler_class")
+    found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
+    return found or model_differences(checkpoint, predictor)
+
+
+@contextmanager
+def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep the folder of a run for this process; however the process ends, that frees it.
+
+    Raises:
+        ValueError: If another process has it.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0:  # a process of the same run
+        yield
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with open(Path(folder, ".lock"), "a") as file:
+        try:
+            # Not flock, whose locks live on in the workers of the data loaders.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:  # anything else: a file system without locks
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise ValueError(
+                    "'hydra.run.dir' must be the folder of a run that is not going on "
+                    f"(got {os.fspath(folder)!r}, where another process is at work)."
+                ) from error
+        yield

@@ -1,0 +1,1 @@
+"""Functions behind the layers: sums along edges, the best sources, attention. Tensors in, tensors out."""

@@ -1,0 +1,228 @@
+r"""Top-k attention: build a sparse graph from scores and pass messages along it, in memory linear in nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .edges import edge_score, edge_sum, precise
+from .select import select_candidates, select_sources
+
+
+def topk_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    k: int | None,
+    *,
+    scale: float = 1.0,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    candidates: Tensor | None = None,
+    temperature: float = 1.0,
+    self_loops: bool = False,
+    block_bytes: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Attention of every target over its :math:`k` best sources, chosen by the mean score of the heads.
+
+    .. math::
+        s_{ij}^h = \lambda \langle \mathbf{q}_i^h, \mathbf{k}_j^h \rangle + b_{ij}, \qquad
+        \mathcal{N}_k(i) = \operatorname{top-k}_j \frac{1}{H} \sum_h s_{ij}^h, \qquad
+        \alpha_{ij}^h = \mathrm{softmax}_{j \in \mathcal{N}_k(i)} \frac{s_{ij}^h}{\tau}, \qquad
+        \mathbf{m}_i^h = \sum_{j \in \mathcal{N}_k(i)} \alpha_{ij}^h \mathbf{v}_j^h
+
+    It is :func:`topk_scores`, :func:`edge_softmax` and :func:`weighted_sum` in turn.
+
+    Args:
+        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, H, d]`.
+        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, H, d]`.
+        value (torch.Tensor): Values, shape :math:`[G', N, H, d_v]` with :math:`G'` a multiple of :math:`G`: each graph
+            serves :math:`G' / G` consecutive values.
+        k (int, optional): Number of sources of each target, :math:`1 \le k \le N`; ``None`` is all.
+        scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, N]` (:math:`[N, C]` with ``candidates``) added to the scores of
+            every graph and head. (default: ``None``)
+        mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`. The others get weight 0, as does
+            a target without any source. (default: ``None``)
+        candidates (torch.Tensor, optional): Sources that each target may choose from, shape :math:`[N, C]` in ascending
+            order, -1 where there are fewer; with ``self_loops`` column 0 is the target itself. ``None`` is all nodes.
+            (default: ``None``)
+        temperature (float): Temperature :math:`\tau`. (default: ``1.0``)
+        self_loops (bool): Whether every target is the first of its own :math:`k` sources. (default: ``False``)
+        block_bytes (int, optional): Memory budget of one block of scores, in bytes; by default 16 MiB on a CPU and
+            256 MiB elsewhere. (default: ``None``)
+
+    Returns:
+        tuple: Messages :math:`[G', N, H, d_v]`, sources :math:`[G, N, k]`, and weights :math:`[G, N, k, H]`.
+    """
+    scores, neighbors, present = topk_scores(
+        query,
+        key,
+        k,
+        scale=scale,
+        bias=bias,
+        mask=mask,
+        candidates=candidates,
+        self_loops=self_loops,
+        block_bytes=block_bytes,
+    )
+    weights = edge_softmax(scores, present, temperature)
+    dense = k is None and candidates is None
+    return weighted_sum(weights, value, neighbors, dense), neighbors, weights
+
+
+def topk_scores(
+    query: Tensor,
+    key: Tensor,
+    k: int | None,
+    *,
+    scale: float = 1.0,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    candidates: Tensor | None = None,
+    self_loops: bool = False,
+    block_bytes: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""The :math:`k` best sources of every target and their scores; arguments as for :func:`topk_attention`.
+
+    Of equal scores the source of lower index wins, whatever the size of the blocks. Only the scores of the edges have a
+    gradient, and only they are kept for it. Scores are of 32 bits at least, under autocast too: in half precision many
+    would be equal, and large ones Inf.
+
+    Returns:
+        tuple: Scores :math:`[G, N, k, H]`; sources :math:`[G, N, k]`; and which of these may send, booleans
+        :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
+        the places that are left.
+    """
+    query, key = precise(query), precise(key)
+    graphs, num_nodes, heads, _ = query.shape
+    if k is None and candidates is None:
+        return _all_scores(query, key, scale, bias, mask)
+    # The mean over the heads is one product over all channels.
+    factors = query.flatten(2), key.flatten(2)
+    mean_scale = scale / heads
+    present = None
+    if candidates is None:
+        assert k is not None
+        known, columns = select_sources(
+            *factors,
+            k,
+            scale=mean_scale,
+            bias=bias,
+            mask=mask,
+            self_loops=self_loops,
+            block_bytes=block_bytes,
+        )
+        neighbors = columns
+        if mask is not None:
+            present = mask.gather(1, neighbors.flatten(1)).view(neighbors.shape)
+    else:
+        missing = candidates < 0
+        nodes = torch.arange(num_nodes, device=query.device).unsqueeze(-1)
+        table = torch.where(missing, nodes, candidates)
+        allowed = ~missing.unsqueeze(0)
+        if mask is not None:
+            allowed = allowed & mask[:, table]
+        k = candidates.size(1) if k is None else k
+        known, columns = select_candidates(
+            *factors,
+            k,
+            table,
+            scale=mean_scale,
+            bias=bias,
+            absent=~allowed,
+            self_loops=self_loops,
+            block_bytes=block_bytes,
+        )
+        neighbors = table.expand(graphs, -1, -1).gather(2, columns)
+        present = allowed.expand(graphs, -1, -1).gather(2, columns)
+    # With one head the selection has seen the very scores.
+    seen = known if heads == 1 else None
+    scores = edge_score(query, key, neighbors, scale, bias, columns, seen)
+    return scores, neighbors, present
+
+
+def edge_softmax(scores: Tensor, present: Tensor | None, temperature: float) -> Tensor:
+    """Softmax of scores ``[G, N, k, H]`` over the sources; those not ``present`` ``[G, N, k]`` get 0."""
+    scores = scores / temperature
+    if present is None:
+        return torch.softmax(scores, dim=2)
+    present = present.unsqueeze(-1)
+    # The lowest finite number rather than -inf: a target without any source stays finite in both directions.
+    scores = scores.masked_fill(~present, torch.finfo(scores.dtype).min)
+    return torch.softmax(scores, dim=2) * present
+
+
+def weighted_sum(weights: Tensor, value: Tensor, neighbors: Tensor, dense: bool) -> Tensor:
+    """Messages ``[G', N, H, d]`` along the edges of graphs that serve ``G' / G`` consecutive values each.
+
+    ``dense`` says that the sources of every target are all nodes in their order.
+    """
+    times = value.size(0) // neighbors.size(0)
+    weights = repeat_graphs(weights, times)
+    if dense:
+        return torch.einsum("gijh,gjhd->gihd", weights.to(value.dtype), value)
+    return edge_sum(weights, value, repeat_graphs(neighbors, times))
+
+
+def repeat_graphs(x: Tensor, times: int) -> Tensor:
+    """``x`` ``[G, ...]`` with each graph ``times`` in a row; no copy if it is the only one."""
+    if times == 1:
+        return x
+    return x.unsqueeze(1).expand(-1, times, *x.shape[1:]).flatten(0, 1)
+
+
+def _all_scores(
+    query: Tensor, key: Tensor, scale: float, bias: Tensor | None, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """:func:`topk_scores` of all sources, in their own order."""
+    graphs, num_nodes = query.shape[:2]
+    with torch.autocast(query.device.type, enabled=False):
+        scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
+    if bias is not None:
+        scores = scores + bias.unsqueeze(-1)
+    everyone = torch.arange(num_nodes, device=query.device).expand(graphs, num_nodes, -1)
+    present = None if mask is None else mask.unsqueeze(1).expand(-1, num_nodes, -1)
+    return scores, everyone, present
+
+
+def dot_attention(query: Tensor, memory: Tensor) -> Tensor:
+    r"""Attention :math:`\mathrm{softmax}(\mathbf{q} \mathbf{E}^\top / \sqrt{H}) \, \mathbf{E}` over a memory.
+
+    Args:
+        query (torch.Tensor): Shape :math:`[S, 1, H]`.
+        memory (torch.Tensor): Both keys and values, shape :math:`[S, T, H]`.
+
+    Returns:
+        torch.Tensor: Shape :math:`[S, 1, H]`.
+    """
+    # Autocast would cast what a Function computes, but not what it saves for its backward.
+    with torch.autocast(query.device.type, enabled=False):
+        return _DotAttention.apply(query, memory.to(query.dtype))
+
+
+class _DotAttention(Function):
+    # What a step costs is the traffic of the memory. Here its gradient, as key and as value, is one product instead of
+    # two and their sum.
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
+        ctx.scale = memory.size(2) ** -0.5
+        # Not over the last dimension, where the softmax of short rows is slow.
+        scores = torch.bmm(memory, query.transpose(1, 2) * ctx.scale)
+        weights = scores.softmax(1).transpose(1, 2)
+        ctx.save_for_backward(query, memory, weights)
+        return torch.bmm(weights, memory)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        query, memory, weights = ctx.saved_tensors
+        to_weights = torch.bmm(grad, memory.transpose(1, 2))
+        mean = (weights * to_weights).sum(-1, keepdim=True)
+        to_scores = weights * (to_weights - mean) * ctx.scale
+        rows = torch.cat([weights, to_scores], 1).transpose(1, 2)
+        return torch.bmm(to_scores, memory), torch.bmm(rows, torch.cat([grad, query], 1))
