@@ -7,14 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_attending_decoder import reference as decode
-from test_conv_smoother import reference as smooth_by_kernel
-from test_custom_fourier_layer import reference as transform
-from test_gaussian_smoothing_layer import reference as smooth_by_gaussian
-from test_horizon_readout import reference as read_out
-from test_latent_correlation_gcn import randomize
-from test_latent_graph_encoder import reference as convolve
-from test_lstm_encoder import run_lstm
+from references import (
+    convolve_layers,
+    decode,
+    fourier_sums,
+    randomize,
+    read_out,
+    run_cells,
+    smooth_by_gaussian,
+    smooth_by_kernel,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -48,16 +50,20 @@ def reference(network, x, u=None, input_mask=None, u_future=None, targets=None, 
     if network.spectral_encoder is not None:
         heard = h.clone()
         heard[~present] = 0.0
-        h = h + transform(network.spectral_encoder, heard.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        h = h + fourier_sums(network.spectral_encoder, heard.permute(0, 3, 1, 2)).permute(
+            0, 2, 3, 1
+        )
 
     if network.graph_at == "input":
-        h, adjacencies = convolve(network.graph_encoder, h, None if input_mask is None else present)
+        h, adjacencies = convolve_layers(
+            network.graph_encoder, h, None if input_mask is None else present
+        )
 
     sequences = torch.stack([h[b, :, n] for b in range(batch) for n in range(nodes)])
-    encoded, (states, cells) = run_lstm(network.temporal_encoder.lstm, sequences)
+    encoded, (states, cells) = run_cells(network.temporal_encoder.lstm, sequences)
     if network.graph_at == "state":
         top = states[-1].view(batch, nodes, hidden)
-        top, adjacencies = convolve(
+        top, adjacencies = convolve_layers(
             network.graph_encoder, top, None if input_mask is None else present.any(1)
         )
         states = torch.cat([states[:-1], top.view(1, batch * nodes, hidden)])

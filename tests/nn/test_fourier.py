@@ -1,4 +1,3 @@
-import cmath
 import math
 
 from tsl_latentgnn.nn import CustomFourierLayer
@@ -7,44 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-
-def complex_weight(layer):
-    """The complex weights ``[C, C_out, modes1, modes2]`` of the formula."""
-    real, imag = layer.weight.detach().double().unbind(3)
-    return (real + 1j * imag).permute(2, 3, 0, 1)
-
-
-def reference(layer, x):
-    """The discrete Fourier sums and their inverse, term by term in Python complex numbers."""
-    weight = complex_weight(layer).tolist()
-    batch, channels, steps, nodes = x.shape
-    values = x.double().tolist()
-    modes = [
-        (p, q)
-        for p in range(min(layer.modes1, steps // 2 + 1))
-        for q in range(min(layer.modes2, nodes // 2 + 1))
-    ]
-    cells = [(t, n) for t in range(steps) for n in range(nodes)]
-
-    def wave(p, q, t, n):
-        return cmath.exp(2j * math.pi * (p * t / steps + q * n / nodes))
-
-    out = torch.zeros(batch, layer.out_channels, steps, nodes, dtype=torch.double)
-    for b in range(batch):
-        for p, q in modes:
-            spectrum = [
-                sum(values[b][i][t][n] * wave(p, q, t, n).conjugate() for t, n in cells)
-                for i in range(channels)
-            ]
-            # A node frequency stands for its mirror image too, unless it is its own.
-            count = 1 if q == 0 or 2 * q == nodes else 2
-            for o in range(layer.out_channels):
-                mixed = sum(spectrum[i] * weight[i][o][p][q] for i in range(channels))
-                for t, n in cells:
-                    real = (mixed * wave(p, q, t, n)).real
-                    out[b, o, t, n] += count * real / (steps * nodes)
-    return out
+from references import complex_weight, fourier_sums
 
 
 def run(layer, names):
@@ -62,7 +24,7 @@ def test_values_match_sums_of_waves(steps, nodes, modes):
     torch.manual_seed(0)
     layer = CustomFourierLayer(2, 3, *modes).double()
     x = torch.randn(2, 2, steps, nodes, dtype=torch.double)
-    torch.testing.assert_close(layer(x), reference(layer, x))
+    torch.testing.assert_close(layer(x), fourier_sums(layer, x))
 
 
 @pytest.mark.parametrize(("steps", "nodes"), [(7, 6), (8, 5)])
@@ -162,7 +124,7 @@ def test_compile_for_training_on_inputs_of_several_sizes():
         for function in (layer, compiled):
             layer.zero_grad()
             out = function(x)
-            torch.testing.assert_close(out.double(), reference(layer, x), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(out.double(), fourier_sums(layer, x), rtol=1e-4, atol=1e-5)
             out.square().sum().backward()
             gradients.append(layer.weight.grad)
         torch.testing.assert_close(*gradients)
@@ -173,7 +135,7 @@ def test_module_in_half_precision_keeps_its_dtype():
     x = torch.randn(2, 2, 6, 5)
     out = layer.bfloat16()(x.bfloat16())
     assert out.dtype == torch.bfloat16
-    expected = reference(layer, x.bfloat16())
+    expected = fourier_sums(layer, x.bfloat16())
     torch.testing.assert_close(out.double(), expected, rtol=0.01, atol=0.01)
 
 

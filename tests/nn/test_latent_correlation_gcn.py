@@ -9,73 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from references import convolve, randomize
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv, Sequential, summary
-
-
-def reference(layer, x, mask=None, summary=None):
-    """The layer's formula in Python loops over graphs, targets, sources and heads.
-
-    With a ``summary`` each of its graphs serves as many inputs of ``x``, one after the other.
-    """
-    x = x.double()
-    weights = {name: value.detach().double() for name, value in layer.state_dict().items()}
-
-    def linear(name, v):
-        out = weights[f"{name}.weight"] @ v
-        return out + weights[f"{name}.bias"] if f"{name}.bias" in weights else out
-
-    heads, d, n = layer.heads, layer.head_features, layer.num_nodes
-    table = [list(range(n))] * n if layer.candidates is None else layer.candidates.tolist()
-    k = layer.k_neighbors or len(table[0])
-    forced = layer.add_self_loops and (layer.k_neighbors or layer.candidates is not None)
-    scored = x if summary is None else summary.double()
-    steps = len(x) // len(scored)
-    out, alpha = [], torch.zeros(x.size(0), n, n, heads, dtype=torch.double)
-    for g in range(x.size(0)):
-        values = [linear("lin_value", x[g, j]).view(heads, d) for j in range(n)]
-        here, seen = [True] * n, [True] * n
-        if mask is not None:
-            here = mask[g].tolist()
-            window = range(g // steps * steps, g // steps * steps + steps)
-            seen = [any(bool(mask[t, j]) for t in window) for j in range(n)]
-        for i in range(n):
-            own = [j for j in table[i] if j >= 0]
-            scores = {}
-            for column, j in enumerate(own):
-                for h in range(heads):
-                    score = 0.0
-                    if layer.dynamic:
-                        query = linear("lin_query", scored[g // steps, i]).view(heads, d)[h]
-                        key = linear("lin_key", scored[g // steps, j]).view(heads, d)[h]
-                        score += float(query @ key) / math.sqrt(d)
-                    if layer.static == "full":
-                        score += float(weights["correlation"][i, column])
-                    elif layer.static is not None:
-                        score += float(
-                            weights["target_embedding"][i] @ weights["source_embedding"][j]
-                        )
-                    scores[j, h] = score
-            ranks = {j: sum(scores[j, h] for h in range(heads)) / heads for j in own}
-            sources = sorted(own, key=lambda j: -ranks[j])
-            first = [i] if forced else []
-            sources = first + [j for j in sources if seen[j] and j not in first]
-            sources = [j for j in sources[:k] if here[j] and seen[j]]
-            message = torch.zeros(heads, d, dtype=torch.double)
-            for h in range(heads):
-                total = sum(math.exp(scores[j, h] / layer.temperature) for j in sources)
-                for j in sources:
-                    a = math.exp(scores[j, h] / layer.temperature) / total
-                    alpha[g, i, j, h] = a
-                    message[h] += a * values[j][h]
-            message = message.flatten() if layer.concat else message.mean(0)
-            hidden = linear("mlp.0", message).clamp(min=0)
-            residual = x[g, i]
-            if layer.in_features != layer.out_features:
-                residual = linear("lin_residual", x[g, i])
-            out.append(linear("mlp.2", hidden) + residual)
-    return torch.stack(out).view(x.size(0), n, -1), alpha
 
 
 def to_dense(edge_index, alpha, num_nodes):
@@ -92,13 +29,6 @@ EDGES = torch.tensor([[3, 4, 0, 1, 2, 3, 5, 0, 1, 3, 5, 4], [0, 1, 2, 0, 0, 0, 0
 SOURCES = [{1, 2, 3, 5}, {0, 1, 4}, {0}, {3, 5}, {4}, set()]
 
 
-def randomize(layer, seed=0):
-    torch.manual_seed(seed)
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    return layer
-
-
 @pytest.mark.parametrize("k", [None, 1, 3, 6])
 @pytest.mark.parametrize(("heads", "concat"), [(1, True), (2, True), (3, False)])
 @pytest.mark.parametrize(
@@ -111,7 +41,7 @@ def test_values_match_a_loop(k, heads, concat, static, dynamic):
     randomize(layer)
     x = torch.randn(2, 6, 3, dtype=torch.double)
     out, (edge_index, alpha) = layer(x, return_attention_weights=True)
-    expected, expected_alpha = reference(layer, x)
+    expected, expected_alpha = convolve(layer, x)
     torch.testing.assert_close(out, expected)
     assert edge_index.shape == (2, 2 * 6 * (k or 6))
     assert alpha.shape == (2 * 6 * (k or 6), heads)
@@ -125,7 +55,7 @@ def test_masked_sources_send_nothing(k, dynamic):
     x = torch.randn(3, 6, 3, dtype=torch.double)
     mask = torch.rand(3, 6) > 0.4
     mask[2] = False  # nobody is there
-    expected, _ = reference(layer, x, mask)
+    expected, _ = convolve(layer, x, mask)
     torch.testing.assert_close(layer(x, mask=mask), expected)
 
     changed = x.masked_fill(~mask.unsqueeze(-1), 7.0)
@@ -161,7 +91,7 @@ def test_candidates_match_a_loop(static, dynamic, heads, concat, k, self_loops, 
         mask = torch.rand(3, 6) > 0.4
         mask[2] = False  # nobody is there
     out, (edge_index, alpha) = layer(x, return_attention_weights=True, mask=mask)
-    expected, expected_alpha = reference(layer, x, mask)
+    expected, expected_alpha = convolve(layer, x, mask)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(to_dense(edge_index, alpha, 6), expected_alpha)
     width = 5 if self_loops else 4
@@ -356,7 +286,7 @@ def test_one_static_graph_of_candidates_for_every_input(summarized):
     out, graph, alpha = layer.convolve(x, summary=x.mean(1) if summarized else None)
     assert graph.batch_shape == ((2,) if summarized else (2, 5))
     assert len({str(rows) for rows in graph.neighbors.flatten(0, -3).tolist()}) == 1
-    expected, expected_alpha = reference(layer, x.flatten(0, 1))
+    expected, expected_alpha = convolve(layer, x.flatten(0, 1))
     torch.testing.assert_close(out.flatten(0, 1), expected)
     torch.testing.assert_close(graph.to_dense().view(-1, 6, 6)[0], expected_alpha[0].mean(-1))
     assert alpha.shape == (2 * 5 * 6 * 2, 1)
@@ -394,11 +324,11 @@ def test_a_graph_for_several_inputs_matches_a_loop(options, masked):
         seen = mask.any(1)
     out, graph, alpha = layer.convolve(x, mask=mask, summary=summary)
     sources = None if mask is None else mask.flatten(0, 1)
-    expected, expected_alpha = reference(layer, x.flatten(0, 1), sources, summary)
+    expected, expected_alpha = convolve(layer, x.flatten(0, 1), sources, summary)
     assert out.shape == (3, 4, 6, 4)
     torch.testing.assert_close(out.flatten(0, 1), expected)
     # The graph is that of the summary; what it weighs at a step depends on who is there.
-    shared = reference(layer, summary, seen)[1].mean(-1)
+    shared = convolve(layer, summary, seen)[1].mean(-1)
     assert graph.batch_shape == (3,)
     torch.testing.assert_close(graph.to_dense(), shared)
     neighbors = graph.neighbors.repeat_interleave(4, 0)
@@ -799,7 +729,7 @@ def test_the_smallest_graphs_with_candidates(num_nodes, self_loops):
     randomize(layer.double())
     x = torch.randn(3, num_nodes, 3, dtype=torch.double)
     for mask in (None, torch.ones(3, num_nodes) > 0, torch.zeros(3, num_nodes) > 0):
-        torch.testing.assert_close(layer(x, mask=mask), reference(layer, x, mask)[0])
+        torch.testing.assert_close(layer(x, mask=mask), convolve(layer, x, mask)[0])
 
 
 @pytest.mark.parametrize(

@@ -6,78 +6,10 @@ from tsl_latentgnn.nn.functional.select import candidate_table
 
 import pytest
 import torch
-from test_latent_correlation_gcn import randomize
-from test_latent_correlation_gcn import reference as convolve
+from references import convolve, convolve_layers, randomize
 
 # Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
 EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3], [0, 0, 1, 1, 1, 2, 3]])
-
-
-def standardize(rows, eps=1e-5):
-    """Each channel of the rows less its mean, over its standard deviation."""
-    out = torch.zeros_like(rows)
-    for c in range(rows.size(1)):
-        values = rows[:, c].tolist()
-        mean = math.fsum(values) / len(values)
-        variance = math.fsum((value - mean) ** 2 for value in values) / len(values)
-        out[:, c] = (rows[:, c] - mean) / math.sqrt(variance + eps)
-    return out
-
-
-def normalize(norm, weights, h, mask):
-    """The three normalizations, absent nodes left as they are."""
-    out = h.clone()
-    if norm == "layer":
-        for g in range(h.size(0)):
-            out[g] = standardize(h[g].T).T
-        return out * weights["weight"] + weights["bias"]
-    present = torch.ones(h.shape[:2], dtype=torch.bool) if mask is None else mask
-    if norm == "batch":
-        if present.any():
-            out[present] = standardize(h[present]) * weights["module.weight"]
-            out[present] += weights["module.bias"]
-        return out
-    for g in range(h.size(0)):
-        if not present[g].any():
-            continue
-        # GraphNorm takes off a learned part of the mean, and scales by what is left.
-        rows = h[g][present[g]]
-        rows = rows - rows.mean(0) * weights["mean_scale"]
-        rows = rows / (rows.pow(2).mean(0) + 1e-5).sqrt()
-        out[g, present[g]] = rows * weights["weight"] + weights["bias"]
-    return out
-
-
-def summarize(h, mask):
-    """Mean of each node over the steps at which it is there, ``[B, N, H]`` of ``h`` ``[B, T, N, H]``."""
-    batch, steps, nodes, size = h.shape
-    out = torch.zeros(batch, nodes, size, dtype=torch.double)
-    for b in range(batch):
-        for n in range(nodes):
-            there = [h[b, t, n] for t in range(steps) if mask is None or mask[b, t, n]]
-            if there:
-                out[b, n] = sum(there) / len(there)
-    return out
-
-
-def reference(encoder, h, mask=None):
-    """Layer by layer, in loops; the adjacency of each is of the batch shape of the graphs."""
-    shape, batch_shape = h.shape, h.shape[:-2]
-    windows = encoder.graph_per == "window" and h.dim() == 4
-    rows = None if mask is None else mask.reshape(-1, shape[-2])
-    seen = None if mask is None or not windows else mask.any(1)
-    adjacencies = []
-    for layer, conv in enumerate(encoder.convs):
-        summary = summarize(h, mask) if windows else None
-        h, alpha = convolve(conv, h.reshape(-1, *shape[-2:]), rows, summary)
-        if windows:
-            alpha, batch_shape = convolve(conv, summary, seen)[1], shape[:1]
-        adjacencies.append(alpha.mean(-1).view(*batch_shape, *alpha.shape[1:3]))
-        if encoder.norm is not None:
-            state = encoder.norms[layer].state_dict()
-            h = normalize(encoder.norm, {n: v.double() for n, v in state.items()}, h, rows)
-        h = h.view(shape)
-    return h, adjacencies
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -93,7 +25,7 @@ def test_values_match_a_loop(norm, num_layers, masked):
         mask[1] = False  # nobody is there
         mask[2] = True
     out, graphs = encoder(h, mask)
-    expected, adjacencies = reference(encoder, h, mask)
+    expected, adjacencies = convolve_layers(encoder, h, mask)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close([graph.to_dense() for graph in graphs], adjacencies)
 
@@ -128,7 +60,7 @@ def test_windows_match_a_loop(options, graph_per, norm, masked):
     randomize(encoder)
     h, mask = draw_steps(masked=masked)
     out, graphs = encoder(h, mask)
-    expected, adjacencies = reference(encoder, h, mask)
+    expected, adjacencies = convolve_layers(encoder, h, mask)
     assert graphs[0].batch_shape == ((3,) if graph_per == "window" else (3, 4))
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close([graph.to_dense() for graph in graphs], adjacencies)
@@ -313,7 +245,7 @@ def test_dropout_acts_in_training_only():
     assert not torch.equal(encoder(h)[0], encoder(h)[0])
     assert all(conv.dropout == 0.5 for conv in encoder.convs)
     encoder.eval()
-    torch.testing.assert_close(encoder(h)[0], reference(encoder, h)[0])
+    torch.testing.assert_close(encoder(h)[0], convolve_layers(encoder, h)[0])
     silent = LatentGraphEncoder(4, 5, 2, dropout=1.0)
     assert torch.equal(silent(h.float())[0], torch.zeros(3, 5, 4))
 

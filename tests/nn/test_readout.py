@@ -2,23 +2,7 @@ from tsl_latentgnn.nn import HorizonReadout
 
 import pytest
 import torch
-
-
-def reference(readout, h, exog=None):
-    """Every future step of every sequence with the weights of that step."""
-    weights = {name: value.detach().double() for name, value in readout.state_dict().items()}
-    outputs = torch.zeros(h.size(0), readout.horizon, readout.output_size, dtype=torch.double)
-    features = torch.zeros(h.size(0), readout.horizon, readout.hidden_size, dtype=torch.double)
-    for s in range(h.size(0)):
-        for t in range(readout.horizon):
-            z = weights["lin_state.weight"] @ h[s].double() + weights["lin_state.bias"]
-            z = z + weights["step_embedding"][t]
-            if exog is not None:
-                z = z + weights["lin_exog.weight"] @ exog[s, t].double()
-            z = features[s, t] = z.clamp(min=0)
-            for c in range(readout.output_size):
-                outputs[s, t, c] = z @ weights["weight"][t, :, c] + weights["bias"][t, c]
-    return outputs, features
+from references import read_out
 
 
 @pytest.mark.parametrize("exog_size", [0, 2])
@@ -29,7 +13,7 @@ def test_values_match_a_loop(exog_size, output_size, horizon):
     h = torch.randn(4, 3, dtype=torch.double)
     exog = torch.randn(4, horizon, exog_size, dtype=torch.double) if exog_size else None
     out, features = readout(h, exog)
-    expected, expected_features = reference(readout, h, exog)
+    expected, expected_features = read_out(readout, h, exog)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(features, expected_features)
 
@@ -40,7 +24,7 @@ def test_dropout_acts_in_training_only():
     h = torch.randn(4, 3)
     assert not torch.equal(readout(h)[0], readout(h)[0])
     readout.eval()
-    torch.testing.assert_close(readout(h)[0].double(), reference(readout, h)[0])
+    torch.testing.assert_close(readout(h)[0].double(), read_out(readout, h)[0])
     silent = HorizonReadout(3, 2, 4, 5, dropout=1.0)
     torch.testing.assert_close(silent(h)[0], silent.bias.expand(4, -1, -1))
 

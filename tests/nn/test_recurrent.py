@@ -1,47 +1,78 @@
 import math
 
-from tsl_latentgnn.nn import AttendingDecoder
+from tsl_latentgnn.nn import AttendingDecoder, LSTMEncoder
 
 import pytest
 import torch
-from test_lstm_encoder import run_lstm
+from references import decode, run_cells
 
 
-def attend(query, encoded):
-    """Mean of the encoder states, weighted by a softmax of their products with the query."""
-    scores = [float(query @ state) / math.sqrt(len(query)) for state in encoded]
-    weights = [math.exp(score - max(scores)) for score in scores]
-    return sum(w / sum(weights) * state for w, state in zip(weights, encoded, strict=True))
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_encoder_values_match_a_loop(num_layers):
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(3, 4, num_layers).double()
+    x = torch.randn(2, 5, 3, dtype=torch.double)
+    out, (h, c) = encoder(x)
+    expected, (expected_h, expected_c) = run_cells(encoder.lstm, x)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(h, expected_h)
+    torch.testing.assert_close(c, expected_c)
+    torch.testing.assert_close(out[:, -1], h[-1])
 
 
-def reference(decoder, encoded, state, first, horizon, exog=None, targets=None, forced=()):
-    """Decode every sequence by itself; ``forced`` are the steps that are fed the target before."""
-    encoded, first = encoded.detach().double(), first.double()
-    weights = {name: value.detach().double() for name, value in decoder.state_dict().items()}
-    outputs, features = [], []
-    for s in range(encoded.size(0)):
-        hidden = tuple(part[:, s : s + 1].detach().double() for part in state)
-        y, ys, zs = first[s], [], []
-        for step in range(horizon):
-            if step > 0 and step in forced:
-                target = targets[s, step - 1].double().tolist()
-                own = y.tolist()
-                y = [o if math.isnan(t) else t for o, t in zip(own, target, strict=True)]
-                y = torch.tensor(y, dtype=torch.double)
-            inputs = y if exog is None else torch.cat([y, exog[s, step].double()])
-            h, hidden = run_lstm(decoder.lstm, inputs.view(1, 1, -1), hidden)
-            h = h[0, 0]
-            both = torch.cat([h, attend(h, encoded[s])])
-            z = (weights["fc_out.weight"] @ both + weights["fc_out.bias"]).clamp(min=0)
-            y = weights["final_out.weight"] @ z + weights["final_out.bias"]
-            ys.append(y)
-            zs.append(z)
-        outputs.append(torch.stack(ys))
-        features.append(torch.stack(zs))
-    return torch.stack(outputs), torch.stack(features)
+def test_encoder_dropout_acts_between_layers_in_training_only():
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 3)
+    encoder = LSTMEncoder(3, 4, 2, dropout=0.5)
+    assert not torch.equal(encoder(x)[0], encoder(x)[0])
+    encoder.eval()
+    torch.testing.assert_close(encoder(x)[0].double(), run_cells(encoder.lstm, x)[0])
+    single = LSTMEncoder(3, 4, 1, dropout=0.5)
+    torch.testing.assert_close(single(x)[0].double(), run_cells(single.lstm, x)[0])
 
 
-def make(output_size=2, hidden=4, layers=2, exog_size=0, sequences=3, steps=5, horizon=4, **kwargs):
+def test_encoder_reset_parameters_draws_anew():
+    encoder = LSTMEncoder(3, 4)
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.reset_parameters()
+    assert all(not torch.equal(v, before[name]) for name, v in encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"input_size": 0}, ValueError, "'input_size' must be an int >= 1"),
+        ({"hidden_size": 0}, ValueError, "'hidden_size' must be an int >= 1"),
+        ({"num_layers": 0}, ValueError, "'num_layers' must be an int >= 1"),
+        ({"num_layers": 1.0}, TypeError, "'num_layers' must be an int"),
+        ({"dropout": -0.1}, ValueError, "'dropout' must be a number >= 0"),
+        ({"dropout": 1.1}, ValueError, "'dropout' must be a number <= 1"),
+        ({"dropout": True}, TypeError, "'dropout' must be a number"),
+    ],
+)
+def test_encoder_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        LSTMEncoder(**{"input_size": 3, "hidden_size": 4, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        ([[1.0]], TypeError, "'x' must be a torch.Tensor"),
+        (torch.ones(2, 5, 3, dtype=torch.long), TypeError, "'x' must be a floating point"),
+        (torch.ones(5, 3), ValueError, "'x' must have 3 dimensions"),
+        (torch.ones(2, 5, 4), ValueError, "'x' .* size 3 in dimension 2"),
+        (torch.ones(2, 0, 3), ValueError, "'x' .* must not be empty"),
+    ],
+)
+def test_encoder_bad_input(x, error, message):
+    with pytest.raises(error, match=message):
+        LSTMEncoder(3, 4)(x)
+
+
+def make_decoder(
+    output_size=2, hidden=4, layers=2, exog_size=0, sequences=3, steps=5, horizon=4, **kwargs
+):
     """A decoder in double precision with the inputs that it takes."""
     torch.manual_seed(0)
     decoder = AttendingDecoder(output_size, hidden, layers, exog_size, **kwargs).double()
@@ -62,19 +93,19 @@ def make(output_size=2, hidden=4, layers=2, exog_size=0, sequences=3, steps=5, h
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("exog_size", [0, 3])
 @pytest.mark.parametrize("horizon", [1, 4])
-def test_values_match_a_loop(layers, exog_size, horizon):
-    decoder, inputs, _ = make(layers=layers, exog_size=exog_size, horizon=horizon)
+def test_decoder_values_match_a_loop(layers, exog_size, horizon):
+    decoder, inputs, _ = make_decoder(layers=layers, exog_size=exog_size, horizon=horizon)
     out, features = decoder(**inputs)
-    expected, expected_features = reference(decoder, **inputs)
+    expected, expected_features = decode(decoder, **inputs)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(features, expected_features)
 
 
 @pytest.mark.parametrize("exog_size", [0, 1])
 def test_teacher_forcing_of_every_step(exog_size):
-    decoder, inputs, targets = make(exog_size=exog_size)
+    decoder, inputs, targets = make_decoder(exog_size=exog_size)
     out, _ = decoder(**inputs, targets=targets, teacher_forcing_ratio=1.0)
-    expected, _ = reference(decoder, **inputs, targets=targets, forced=range(4))
+    expected, _ = decode(decoder, **inputs, targets=targets, forced=range(4))
     torch.testing.assert_close(out, expected)
     # The last target is that of the last step itself: it is never an input.
     targets[:, -1] = 100.0
@@ -83,7 +114,7 @@ def test_teacher_forcing_of_every_step(exog_size):
 
 
 def test_targets_without_forcing_change_nothing_and_draw_nothing():
-    decoder, inputs, targets = make()
+    decoder, inputs, targets = make_decoder()
     state = torch.get_rng_state()
     out, _ = decoder(**inputs, targets=targets)
     assert torch.equal(torch.get_rng_state(), state)
@@ -92,23 +123,23 @@ def test_targets_without_forcing_change_nothing_and_draw_nothing():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_forced_steps_are_those_drawn(seed):
-    decoder, inputs, targets = make(horizon=8)
+    decoder, inputs, targets = make_decoder(horizon=8)
     torch.manual_seed(seed)
     drawn = torch.rand(8)
     torch.manual_seed(seed)
     out, _ = decoder(**inputs, targets=targets, teacher_forcing_ratio=0.5)
     forced = [step for step in range(8) if drawn[step] < 0.5]
     assert 0 < len(forced) < 8, "a seed that forces all steps or none tests nothing"
-    expected, _ = reference(decoder, **inputs, targets=targets, forced=forced)
+    expected, _ = decode(decoder, **inputs, targets=targets, forced=forced)
     torch.testing.assert_close(out, expected)
 
 
 def test_unknown_targets_fall_back_on_the_own_output():
-    decoder, inputs, targets = make()
+    decoder, inputs, targets = make_decoder()
     targets[torch.rand(targets.shape) < 0.4] = math.nan
     assert 0 < targets[:, :-1].isnan().sum() < targets[:, :-1].numel()
     out, _ = decoder(**inputs, targets=targets, teacher_forcing_ratio=1.0)
-    expected, _ = reference(decoder, **inputs, targets=targets, forced=range(4))
+    expected, _ = decode(decoder, **inputs, targets=targets, forced=range(4))
     torch.testing.assert_close(out, expected)
     out.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in decoder.parameters())
@@ -119,7 +150,7 @@ def test_unknown_targets_fall_back_on_the_own_output():
 
 
 def test_sequences_do_not_mix():
-    decoder, inputs, _ = make()
+    decoder, inputs, _ = make_decoder()
     whole, _ = decoder(**inputs)
     for s in range(3):
         one = {
@@ -131,19 +162,21 @@ def test_sequences_do_not_mix():
         torch.testing.assert_close(decoder(**one)[0], whole[s : s + 1])
 
 
-def test_dropout_acts_in_training_only():
-    decoder, inputs, _ = make(dropout=0.5)
+def test_decoder_dropout_acts_in_training_only():
+    decoder, inputs, _ = make_decoder(dropout=0.5)
     assert not torch.equal(decoder(**inputs)[0], decoder(**inputs)[0])
     decoder.eval()
-    torch.testing.assert_close(decoder(**inputs)[0], reference(decoder, **inputs)[0])
-    silent, inputs, _ = make(dropout=1.0)
+    torch.testing.assert_close(decoder(**inputs)[0], decode(decoder, **inputs)[0])
+    silent, inputs, _ = make_decoder(dropout=1.0)
     out, features = silent(**inputs)
     assert torch.equal(features, torch.zeros_like(features))
     torch.testing.assert_close(out, silent.final_out.bias.expand_as(out))
 
 
-def test_gradients():
-    decoder, inputs, targets = make(output_size=1, hidden=2, exog_size=1, sequences=2, horizon=3)
+def test_decoder_gradients():
+    decoder, inputs, targets = make_decoder(
+        output_size=1, hidden=2, exog_size=1, sequences=2, horizon=3
+    )
     names = [name for name, _ in decoder.named_parameters()]
 
     def function(encoded, first, targets, *parameters):
@@ -157,8 +190,8 @@ def test_gradients():
     assert torch.autograd.gradcheck(function, tensors)
 
 
-def test_reset_parameters_draws_anew():
-    decoder, _, _ = make()
+def test_decoder_reset_parameters_draws_anew():
+    decoder, _, _ = make_decoder()
     before = {name: value.clone() for name, value in decoder.state_dict().items()}
     decoder.reset_parameters()
     assert all(not torch.equal(v, before[name]) for name, v in decoder.state_dict().items())
@@ -175,7 +208,7 @@ def test_reset_parameters_draws_anew():
         ({"dropout": "0.1"}, TypeError, "'dropout' must be a number"),
     ],
 )
-def test_bad_arguments(arguments, error, message):
+def test_decoder_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         AttendingDecoder(**{"output_size": 2, "hidden_size": 4, **arguments})
 
@@ -198,13 +231,13 @@ def test_bad_arguments(arguments, error, message):
         ({"exog": torch.ones(3, 4, 2)}, ValueError, "'exog' .* size 1 in dimension 2"),
     ],
 )
-def test_bad_input(arguments, error, message):
-    decoder, inputs, _ = make(exog_size=1)
+def test_decoder_bad_input(arguments, error, message):
+    decoder, inputs, _ = make_decoder(exog_size=1)
     with pytest.raises(error, match=message):
         decoder(**{**inputs, **arguments})
 
 
 def test_covariates_without_a_size_for_them():
-    decoder, inputs, _ = make()
+    decoder, inputs, _ = make_decoder()
     with pytest.raises(ValueError, match="'exog' must be given if and only if exog_size > 0"):
         decoder(**inputs, exog=torch.ones(3, 4, 1))
