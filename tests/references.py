@@ -53,12 +53,28 @@ def randomize(layer, seed=0):
     return layer
 
 
+def run_layer(layer, x, mask=None, summary=None):
+    """Output, graphs and weights of a layer; with a ``summary``, whose graphs each serve a window of ``x``."""
+    h = x.reshape(-1, layer.num_nodes, layer.in_features)
+    sources = None if mask is None else mask.reshape(-1, layer.num_nodes)
+    if summary is None:
+        edges = layer.learner(h, sources)
+        graph = edges.graph(x.shape[:-2])
+    else:
+        edges = layer.learner(summary, None if mask is None else mask.any(1))
+        graph = edges.graph(summary.shape[:-2])
+        edges = edges if sources is None else edges.restrict(sources)
+    out = layer.pass_messages(h, edges).view(*x.shape[:-1], layer.out_features)
+    weights = edges.repeat(len(h) // edges.num_graphs).weights
+    return out, graph, weights.reshape(-1, layer.heads)
+
+
 def convolve(layer, x, mask=None, summary=None):
     """The layer's formula in Python loops over graphs, targets, sources and heads.
 
     With a ``summary`` each of its graphs serves as many inputs of ``x``, one after the other.
     """
-    x = x.double()
+    learner, x = layer.learner, x.double()
     weights = {name: value.detach().double() for name, value in layer.state_dict().items()}
 
     def linear(name, v):
@@ -66,9 +82,9 @@ def convolve(layer, x, mask=None, summary=None):
         return out + weights[f"{name}.bias"] if f"{name}.bias" in weights else out
 
     heads, d, n = layer.heads, layer.head_features, layer.num_nodes
-    table = [list(range(n))] * n if layer.candidates is None else layer.candidates.tolist()
+    table = [list(range(n))] * n if learner.candidates is None else learner.candidates.tolist()
     k = layer.k_neighbors or len(table[0])
-    forced = layer.add_self_loops and (layer.k_neighbors or layer.candidates is not None)
+    forced = learner.add_self_loops and (layer.k_neighbors or learner.candidates is not None)
     scored = x if summary is None else summary.double()
     steps = len(x) // len(scored)
     out, alpha = [], torch.zeros(x.size(0), n, n, heads, dtype=torch.double)
@@ -85,15 +101,16 @@ def convolve(layer, x, mask=None, summary=None):
             for column, j in enumerate(own):
                 for h in range(heads):
                     score = 0.0
-                    if layer.dynamic:
-                        query = linear("lin_query", scored[g // steps, i]).view(heads, d)[h]
-                        key = linear("lin_key", scored[g // steps, j]).view(heads, d)[h]
+                    if learner.dynamic:
+                        query = linear("learner.lin_query", scored[g // steps, i]).view(heads, d)[h]
+                        key = linear("learner.lin_key", scored[g // steps, j]).view(heads, d)[h]
                         score += float(query @ key) / math.sqrt(d)
-                    if layer.static == "full":
-                        score += float(weights["correlation"][i, column])
-                    elif layer.static is not None:
+                    if learner.static == "full":
+                        score += float(weights["learner.correlation"][i, column])
+                    elif learner.static is not None:
                         score += float(
-                            weights["target_embedding"][i] @ weights["source_embedding"][j]
+                            weights["learner.target_embedding"][i]
+                            @ weights["learner.source_embedding"][j]
                         )
                     scores[j, h] = score
             ranks = {j: sum(scores[j, h] for h in range(heads)) / heads for j in own}
@@ -103,9 +120,9 @@ def convolve(layer, x, mask=None, summary=None):
             sources = [j for j in sources[:k] if here[j] and seen[j]]
             message = torch.zeros(heads, d, dtype=torch.double)
             for h in range(heads):
-                total = sum(math.exp(scores[j, h] / layer.temperature) for j in sources)
+                total = sum(math.exp(scores[j, h] / learner.temperature) for j in sources)
                 for j in sources:
-                    a = math.exp(scores[j, h] / layer.temperature) / total
+                    a = math.exp(scores[j, h] / learner.temperature) / total
                     alpha[g, i, j, h] = a
                     message[h] += a * values[j][h]
             message = message.flatten() if layer.concat else message.mean(0)

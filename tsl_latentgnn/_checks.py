@@ -71,6 +71,14 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     return value
 
 
+def check_tensor(name: str, value: Any, shape: str = "") -> Tensor:
+    """Return ``value`` if it is a tensor; ``shape`` says in words of which one."""
+    if not isinstance(value, Tensor):
+        words = f"torch.Tensor {shape}".rstrip()
+        raise TypeError(f"'{name}' must be a {words} (got {type(value).__name__}).")
+    return value
+
+
 def check_float_tensor(name: str, value: Any, shape: str, sizes: tuple[int | None, ...]) -> Tensor:
     """Return ``value`` if it is a floating point tensor of the given sizes.
 
@@ -80,8 +88,7 @@ def check_float_tensor(name: str, value: Any, shape: str, sizes: tuple[int | Non
         shape: The expected shape in words, such as ``"[B, T, N, F]"``.
         sizes: The expected size of each dimension; ``None`` accepts any size of at least one.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"'{name}' must be a torch.Tensor {shape} (got {type(value).__name__}).")
+    check_tensor(name, value, shape)
     if not value.is_floating_point():
         raise TypeError(f"'{name}' must be a floating point tensor (got {value.dtype}).")
     check_shape(name, value, shape, sizes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from tsl_latentgnn.nn.functional.attention import topk_attention
+from tsl_latentgnn.nn.functional.attention import topk_scores, weighted_sum
+from tsl_latentgnn.nn.graph_learner import Edges
 
 import torch
 from torch import Tensor
@@ -92,11 +93,13 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, static: Tensor) -> Tensor:
 
 
 def _sparse(query: Tensor, key: Tensor, value: Tensor, static: Tensor) -> Tensor:
+    # What LatentCorrelationGCN calls between its linear maps.
     query, key, value = query.unsqueeze(2), key.unsqueeze(2), value.unsqueeze(2)
-    scale = _CHANNELS**-0.5
-    return topk_attention(query, key, value, _NEIGHBORS, scale=scale, bias=static, self_loops=True)[
-        0
-    ]
+    scores = topk_scores(
+        query, key, _NEIGHBORS, scale=_CHANNELS**-0.5, bias=static, self_loops=True
+    )
+    edges = Edges.of(*scores)
+    return weighted_sum(edges.weights, value, edges.neighbors, edges.dense)
 
 
 def _train(

@@ -69,7 +69,7 @@ def make(seed=0, model=None, **options):
 
 
 def make_gaussian(**options):
-    return make(model={"head": "gaussian"}, loss_fn=None, **options)
+    return make(model={"likelihood": "gaussian"}, loss_fn=None, **options)
 
 
 def watch(predictor):
@@ -191,7 +191,7 @@ def test_schedules(step):
 
 def test_a_dense_start(tmp_path):
     predictor = make(dense_epochs=2)
-    conv = predictor.model.network.graph_encoder.convs[-1]
+    conv = predictor.model.graph_encoder.convs[-1]
     sources = []
     original = conv._num_sources
     conv._num_sources = lambda: sources.append((conv.training, original())) or original()
@@ -336,7 +336,7 @@ def test_masked_nll():
 @pytest.mark.parametrize("channels", [1, 2])
 def test_quantiles_match_scipy(channels):
     data = make_data(channels)
-    sizes = {"input_size": channels, "output_size": channels, "head": "gaussian"}
+    sizes = {"input_size": channels, "output_size": channels, "likelihood": "gaussian"}
     levels = (0.1, 0.5, 0.75)
     predictor = make(model=sizes, loss_fn=None, quantiles=levels).eval()
     batch = make_batch(data)
@@ -483,7 +483,7 @@ def test_a_point_forecast_has_no_distribution():
 def test_calibration_is_that_of_the_ordered_errors(level):
     data, predictor = make_data(channels=2), None
     predictor = make(
-        model={"input_size": 2, "output_size": 2, "head": "gaussian"}, loss_fn=None
+        model={"input_size": 2, "output_size": 2, "likelihood": "gaussian"}, loss_fn=None
     ).eval()
     batches = [make_batch(data), data.torch_dataset[torch.arange(20, 33)]]
     with torch.no_grad():
@@ -545,9 +545,9 @@ def test_calibration_leaves_the_mode_and_and_is_kept_in_the_state(tmp_path):
     assert predictor.training
     other = make_gaussian(seed=1)
     other.load_state_dict(predictor.state_dict())
-    torch.testing.assert_close(other.model.network.scale_factor, factors)
-    other.model.network.reset_parameters()
-    assert torch.equal(other.model.network.scale_factor, torch.ones(HORIZON, 1))
+    torch.testing.assert_close(other.model.scale_factor, factors)
+    other.model.reset_parameters()
+    assert torch.equal(other.model.scale_factor, torch.ones(HORIZON, 1))
 
 
 def test_calibration_does_not_read_what_is_missing():

@@ -17,7 +17,7 @@ NAN = math.nan
 def make(seed=0, **options):
     """A small model with random parameters."""
     torch.manual_seed(seed)
-    sizes = {"input_size": 2, "output_size": 1, "horizon": 3, "n_nodes": 5}
+    sizes = {"input_size": 2, "output_size": 1, "horizon": 3, "n_nodes": 5, "preset": "seq2seq"}
     model = LatentGNNModel(**{**sizes, "hidden_size": 8, "k_neighbors": 3, **options})
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
@@ -47,7 +47,7 @@ def test_it_is_a_tsl_model():
 def test_one_network_two_faces(options):
     model = make(k_neighbors=4, hidden_size=16, **options)
     plain = Seq2SeqLatentGNN(2, 16, 5, 3, **options)
-    plain.network.load_state_dict(model.network.state_dict())
+    plain.network.load_state_dict(model.state_dict())
     pred, attn = plain(X)
     torch.testing.assert_close(model(X).squeeze(-1), pred)
     graph = model.latent_graph(X)
@@ -151,15 +151,15 @@ def test_teacher_forcing():
 
 
 def test_gaussian_head():
-    model = make(head="gaussian", exog_size=1, future_exog_size=1)
+    model = make(likelihood="gaussian", exog_size=1, future_exog_size=1)
     inputs = {"u": torch.randn(4, 6, 1), "u_future": torch.randn(4, 3, 1)}
     normal = model.distribution(X, **inputs)
-    assert model.head == "gaussian"
+    assert model.likelihood == "gaussian"
     assert torch.equal(normal.loc, model(X, **inputs))
     assert normal.scale.shape == (4, 3, 5, 1)
     assert (normal.scale > 0).all()
-    assert make().head is None
-    with pytest.raises(ValueError, match="'head' must be 'gaussian'"):
+    assert make().likelihood is None
+    with pytest.raises(ValueError, match="'likelihood' must be 'gaussian'"):
         make().distribution(X)
 
 
@@ -173,6 +173,7 @@ def test_the_connectivity_of_a_dataset_as_candidates():
         "window": 6,
         "candidates": EDGES,
         "graph_per": "window",
+        "k_neighbors": 4,
     }
     LatentGNNModel.filter_model_args_(arguments)
     assert arguments["candidates"] is EDGES
@@ -194,11 +195,11 @@ def test_command_line_arguments():
     defaults = vars(parser.parse_args([]))
     assert not {"n_nodes", "input_size", "output_size", "horizon", "exog_size"} & set(defaults)
     assert defaults["hidden_size"] == 64
-    assert defaults["k_neighbors"] == 4
+    assert defaults["k_neighbors"] == 8
     assert defaults["graph_per"] == "step"
     assert "candidates" not in defaults, "a tensor has no command line form"
-    plain = LatentGNNModel(2, 1, 3, 5)
-    built = LatentGNNModel(2, 1, 3, 5, **defaults)
+    plain = LatentGNNModel(2, 1, 3, 9)
+    built = LatentGNNModel(2, 1, 3, 9, **defaults)
     assert {n: p.shape for n, p in built.named_parameters()} == {
         n: p.shape for n, p in plain.named_parameters()
     }
@@ -209,13 +210,13 @@ def test_command_line_arguments():
     [
         (["--hidden-size", "16"], {"hidden_size": 16}),
         (["--temperature", "0.5"], {"temperature": 0.5}),
-        (["--graph-at", "state", "--decoder", "direct"], {"graph_at": "state"}),
+        (["--graph-at", "input", "--decoder", "attention"], {"graph_at": "input"}),
         (["--k-neighbors", "3"], {"k_neighbors": 3}),
         (["--norm", "layer"], {"norm": "layer"}),
-        (["--head", "gaussian"], {"head": "gaussian"}),
+        (["--likelihood", "gaussian"], {"likelihood": "gaussian"}),
         (["--graph-per", "window"], {"graph_per": "window"}),
-        (["--residual", "True"], {"residual": True}),
-        (["--gaussian-smoothing", "False"], {"gaussian_smoothing": False}),
+        (["--residual", "False"], {"residual": False}),
+        (["--gaussian-smoothing", "True"], {"gaussian_smoothing": True}),
     ],
 )
 def test_values_from_the_command_line(arguments, expected):
@@ -223,7 +224,7 @@ def test_values_from_the_command_line(arguments, expected):
     LatentGNNModel.add_model_specific_args(parser)
     values = vars(parser.parse_args(arguments))
     assert {name: values[name] for name in expected} == expected
-    assert LatentGNNModel(2, 1, 3, 5, **values)(X).shape == (4, 3, 5, 1)
+    assert LatentGNNModel(2, 1, 3, 9, **values)(torch.randn(4, 6, 9, 2)).shape == (4, 3, 9, 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"graph_per": "window", "candidates": EDGES}])

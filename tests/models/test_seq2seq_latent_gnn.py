@@ -138,7 +138,7 @@ def test_attention_is_the_graph_of_the_last_step(k):
     handle = last.lin_value.register_forward_hook(lambda module, args, out: seen.append(args[0]))
     model(x)
     handle.remove()
-    again = last.convolve(seen[0])[1].to_dense().view(6, 3, 5, 5)
+    again = last.learner(seen[0]).graph((18,)).to_dense().view(6, 3, 5, 5)
     torch.testing.assert_close(attn, again[-1])
 
 
@@ -160,7 +160,7 @@ def test_attention_is_the_graph_of_the_window(k):
     model(x)
     handle.remove()
     means = torch.stack([sum(steps) / 6 for steps in seen[0].view(3, 6, 5, 8)])
-    again = last.convolve(means)[1].to_dense()
+    again = last.learner(means).graph((3,)).to_dense()
     torch.testing.assert_close(attn, again)
 
 
@@ -174,7 +174,7 @@ def test_graph_of_each_layer():
     inputs = list(seen)
     for layer, conv in enumerate(convs):
         graph = model.latent_graph(x, layer=layer)
-        expected = conv.convolve(inputs[layer])[1].to_dense().view(6, 3, 5, 5).transpose(0, 1)
+        expected = conv.learner(inputs[layer]).graph((18,)).to_dense().view(6, 3, 5, 5).transpose(0, 1)
         torch.testing.assert_close(graph.to_dense(), expected)
         assert torch.equal(model.latent_graph(x, layer=layer - 3).weights, graph.weights)
     assert torch.equal(model.latent_graph(x).weights, graph.weights)
@@ -328,7 +328,7 @@ def test_it_finds_the_graph_of_the_data(options):
 
 
 def test_gaussian_head_matches_scipy():
-    model, x = make(head="gaussian"), window()
+    model, x = make(likelihood="gaussian"), window()
     with torch.no_grad():
         normal = model.distribution(x)
         assert torch.equal(normal.loc, model(x)[0])
@@ -342,13 +342,13 @@ def test_gaussian_head_matches_scipy():
         expected = torch.as_tensor(stats.norm.ppf(level, loc, scale))
         quantile = normal.icdf(torch.tensor(level)).double()
         torch.testing.assert_close(quantile, expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(ValueError, match="'head' must be 'gaussian'"):
+    with pytest.raises(ValueError, match="'likelihood' must be 'gaussian'"):
         make().distribution(x)
 
 
 def test_gaussian_head_learns_the_spread():
     torch.manual_seed(0)
-    model = Seq2SeqLatentGNN(1, 32, 3, 2, k_neighbors=1, modes=None, head="gaussian")
+    model = Seq2SeqLatentGNN(1, 32, 3, 2, k_neighbors=1, modes=None, likelihood="gaussian")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     sigma = torch.tensor([0.2, 1.0, 3.0])
     for _ in range(150):
@@ -518,7 +518,10 @@ def test_reset_parameters_draws_anew():
         ({"heads": 3}, ValueError, "'heads' must divide"),
         ({"modes": (0, 1)}, ValueError, "'modes1' must be an int >= 1"),
         ({"norm": "none"}, ValueError, "'norm' must be one of"),
-        ({"head": "normal"}, ValueError, "'head' must be one of"),
+        ({"likelihood": "normal"}, ValueError, "'likelihood' must be one of"),
+        ({"exog_size": 1}, ValueError, "'exog_size' must be 0 .*got 1"),
+        ({"preset": "fast"}, ValueError, "'preset' must be one of .*'state', 'seq2seq'"),
+        ({"k_neighbours": 3}, TypeError, "unexpected keyword argument 'k_neighbours'"),
         ({"lstm_layers": 0}, ValueError, "'lstm_layers' must be an int >= 1"),
         ({"graph_per": "sample"}, ValueError, "'graph_per' must be one of .*'sample'"),
         ({"candidates": EDGES.tolist()}, TypeError, "'candidates' must be a torch.long .* list"),

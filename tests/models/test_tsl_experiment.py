@@ -95,7 +95,7 @@ def test_the_traffic_example(dataset, tmp_path):
     }
     LatentGNNModel.filter_model_args_(model_kwargs)
     assert "weighted_graph" not in model_kwargs
-    model_kwargs.update(hidden_size=16, k_neighbors=3, modes=(2, 2))
+    model_kwargs.update(preset="seq2seq", hidden_size=16, k_neighbors=3, modes=(2, 2))
 
     predictor = Predictor(
         model_class=LatentGNNModel,

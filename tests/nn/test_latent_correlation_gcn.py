@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import convolve, randomize
+from references import convolve, randomize, run_layer
 from torch_geometric.data import Batch, Data
 from torch_geometric.explain import Explainer, GNNExplainer
 from torch_geometric.nn import GCNConv, Sequential, summary
@@ -107,16 +107,16 @@ def test_candidates_by_hand():
     # Three nodes in a row, which hear their neighbors; scores by the correlation alone.
     edges = torch.tensor([[1, 0, 2, 1], [0, 1, 1, 2]])
     layer = LatentCorrelationGCN(1, 1, 3, 2, dynamic=False, candidates=edges, bias=False)
-    assert layer.candidates.tolist() == [[0, 1, -1], [1, 0, 2], [2, 1, -1]]
+    assert layer.learner.candidates.tolist() == [[0, 1, -1], [1, 0, 2], [2, 1, -1]]
     with torch.no_grad():
-        layer.correlation.copy_(
+        layer.learner.correlation.copy_(
             torch.tensor([[0.0, math.log(3), 9.0], [0.0, 1.0, 2.0], [0.0, 0.0, 9.0]])
         )
         layer.lin_value.weight.fill_(2.0)
         for linear in (layer.mlp[0], layer.mlp[2]):
             linear.weight.fill_(1.0)
     x = torch.tensor([[1.0], [10.0], [100.0]])
-    out, graph, _ = layer.convolve(x)
+    out, graph, _ = run_layer(layer, x)
     near, far = 1 / (1 + math.exp(2)), 1 / (1 + math.exp(-2))
     dense = torch.tensor([[0.25, 0.75, 0.0], [0.0, near, far], [0.0, 0.5, 0.5]])
     torch.testing.assert_close(graph.to_dense(), dense)
@@ -125,10 +125,10 @@ def test_candidates_by_hand():
 
     # One source of its own choice.
     free = LatentCorrelationGCN(1, 1, 3, 1, add_self_loops=False, dynamic=False, candidates=edges)
-    assert free.candidates.tolist() == [[1, -1], [0, 2], [1, -1]]
+    assert free.learner.candidates.tolist() == [[1, -1], [0, 2], [1, -1]]
     with torch.no_grad():
-        free.correlation[1, 1] = 1.0
-    assert free.convolve(x)[1].neighbors.flatten().tolist() == [1, 2, 1]
+        free.learner.correlation[1, 1] = 1.0
+    assert run_layer(free, x)[1].neighbors.flatten().tolist() == [1, 2, 1]
 
 
 @pytest.mark.parametrize("self_loops", [False, True])
@@ -141,12 +141,14 @@ def test_all_nodes_as_candidates_are_as_without(static, k, self_loops):
     restricted = LatentCorrelationGCN(3, 4, 6, k, candidates=everyone, **options).double()
     state = layer.state_dict()
     if static == "full":
-        state["correlation"] = state["correlation"].gather(1, restricted.candidates)
-    restricted.load_state_dict({**state, "candidates": restricted.candidates})
+        state["learner.correlation"] = state["learner.correlation"].gather(
+            1, restricted.learner.candidates
+        )
+    restricted.load_state_dict({**state, "learner.candidates": restricted.learner.candidates})
     x, mask = torch.randn(3, 6, 3, dtype=torch.double), torch.rand(3, 6) > 0.3
     for sources in (None, mask):
-        one, graph, _ = layer.convolve(x, mask=sources)
-        other, other_graph, _ = restricted.convolve(x, mask=sources)
+        one, graph, _ = run_layer(layer, x, mask=sources)
+        other, other_graph, _ = run_layer(restricted, x, mask=sources)
         torch.testing.assert_close(other, one)
         torch.testing.assert_close(other_graph.to_dense(), graph.to_dense())
 
@@ -158,9 +160,9 @@ def test_edges_and_table_are_the_same_candidates(self_loops):
         LatentCorrelationGCN(3, 4, 6, 2, add_self_loops=self_loops, candidates=candidates)
         for candidates in (EDGES, torch.tensor(rows))
     )
-    assert torch.equal(one.candidates, other.candidates)
+    assert torch.equal(one.learner.candidates, other.learner.candidates)
     width = max(len(sources | {i} if self_loops else sources) for i, sources in enumerate(SOURCES))
-    assert one.correlation.shape == other.correlation.shape == (6, width)
+    assert one.learner.correlation.shape == other.learner.correlation.shape == (6, width)
     other.load_state_dict(randomize(one).state_dict())
     x = torch.randn(2, 6, 3)
     assert torch.equal(one(x), other(x))
@@ -178,7 +180,7 @@ def test_candidates_are_a_copy():
 def test_a_target_without_candidates_hears_nothing():
     layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, add_self_loops=False, candidates=EDGES))
     x = torch.randn(2, 6, 3)
-    out, graph, _ = layer.convolve(x)
+    out, graph, _ = run_layer(layer, x)
     silence = layer.mlp(torch.zeros(4)) + layer.lin_residual(x)
     torch.testing.assert_close(out[:, 5], silence[:, 5])
     assert not torch.allclose(out[:, :5], silence[:, :5])
@@ -193,7 +195,7 @@ def test_self_loops_alone_are_the_identity():
     x = torch.randn(4, 6, 3)
     for candidates in (EDGES, torch.empty(2, 0, dtype=torch.long)):
         layer = randomize(LatentCorrelationGCN(3, 3, 6, 1, candidates=candidates))
-        assert torch.equal(layer.convolve(x)[1].to_dense(), torch.eye(6).expand(4, -1, -1))
+        assert torch.equal(run_layer(layer, x)[1].to_dense(), torch.eye(6).expand(4, -1, -1))
         torch.testing.assert_close(layer(x), layer.mlp(layer.lin_value(x)) + x)
 
 
@@ -213,7 +215,7 @@ def test_of_equal_scores_the_lower_column_wins():
         with torch.no_grad():
             for parameter in layer.parameters():
                 parameter.zero_()
-        neighbors = layer.convolve(torch.randn(2, 6, 3))[1].neighbors
+        neighbors = run_layer(layer, torch.randn(2, 6, 3))[1].neighbors
         expected = [[0, 1, 2], [1, 0, 4], [2, 0, 2], [3, 5, 3], [4, 4, 4], [5, 5, 5]]
         assert neighbors.tolist() == [expected, expected]
 
@@ -234,11 +236,13 @@ def test_edges_come_from_candidates_that_are_there(
     pairs = data.draw(st.lists(st.tuples(node, node), min_size=1, max_size=30))
     edges = torch.tensor(pairs).T
     options = {"add_self_loops": self_loops, "static": static, "heads": heads}
-    width = LatentCorrelationGCN(3, 4, num_nodes, candidates=edges, **options).candidates.size(1)
+    width = LatentCorrelationGCN(
+        3, 4, num_nodes, candidates=edges, **options
+    ).learner.candidates.size(1)
     k = data.draw(st.none() | st.integers(1, width))
     layer = randomize(LatentCorrelationGCN(3, 4, num_nodes, k, candidates=edges, **options), seed)
     x, mask = torch.randn(2, 3, num_nodes, 3), torch.rand(2, 3, num_nodes) > 0.3
-    out, graph, _ = layer.convolve(x, mask=mask)
+    out, graph, _ = run_layer(layer, x, mask=mask)
     assert torch.isfinite(out).all()
     assert graph.batch_shape == (2, 3)
     assert graph.k_neighbors == (k or width)
@@ -283,7 +287,7 @@ def test_who_is_no_candidate_changes_nothing():
 def test_one_static_graph_of_candidates_for_every_input(summarized):
     layer = randomize(LatentCorrelationGCN(3, 4, 6, 2, dynamic=False, candidates=EDGES).double())
     x = torch.randn(2, 5, 6, 3, dtype=torch.double)
-    out, graph, alpha = layer.convolve(x, summary=x.mean(1) if summarized else None)
+    out, graph, alpha = run_layer(layer, x, summary=x.mean(1) if summarized else None)
     assert graph.batch_shape == ((2,) if summarized else (2, 5))
     assert len({str(rows) for rows in graph.neighbors.flatten(0, -3).tolist()}) == 1
     expected, expected_alpha = convolve(layer, x.flatten(0, 1))
@@ -322,7 +326,7 @@ def test_a_graph_for_several_inputs_matches_a_loop(options, masked):
         mask[1, 1] = False  # nobody is there at this step
         mask[2] = False  # nor ever
         seen = mask.any(1)
-    out, graph, alpha = layer.convolve(x, mask=mask, summary=summary)
+    out, graph, alpha = run_layer(layer, x, mask=mask, summary=summary)
     sources = None if mask is None else mask.flatten(0, 1)
     expected, expected_alpha = convolve(layer, x.flatten(0, 1), sources, summary)
     assert out.shape == (3, 4, 6, 4)
@@ -339,10 +343,10 @@ def test_a_graph_for_several_inputs_matches_a_loop(options, masked):
 def test_the_weight_of_a_masked_source_goes_to_the_others_at_that_step():
     layer = LatentCorrelationGCN(1, 1, 3, add_self_loops=False, dynamic=False)
     with torch.no_grad():
-        layer.correlation.copy_(torch.tensor([1.0, 2.0, 3.0]).log().expand(3, -1))
+        layer.learner.correlation.copy_(torch.tensor([1.0, 2.0, 3.0]).log().expand(3, -1))
     x = torch.randn(1, 4, 3, 1)
     mask = torch.tensor([[[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]]]) > 0
-    _, graph, alpha = layer.convolve(x, mask=mask, summary=x.mean(1))
+    _, graph, alpha = run_layer(layer, x, mask=mask, summary=x.mean(1))
     torch.testing.assert_close(graph.weights[0, 0], torch.tensor([1.0, 2.0, 3.0]) / 6)
     expected = [[1 / 6, 2 / 6, 3 / 6], [0.0, 2 / 5, 3 / 5], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     torch.testing.assert_close(alpha.view(4, 3, 3)[:, 0], torch.tensor(expected))
@@ -353,9 +357,9 @@ def test_a_graph_for_a_single_input_is_its_own(options):
     layer = randomize(LatentCorrelationGCN(3, 4, 6, **options).double())
     x, mask = torch.randn(5, 6, 3, dtype=torch.double), torch.rand(5, 6) > 0.3
     for sources in (None, mask):
-        out, graph, alpha = layer.convolve(x, mask=sources)
+        out, graph, alpha = run_layer(layer, x, mask=sources)
         window = None if sources is None else sources.unsqueeze(1)
-        one, one_graph, one_alpha = layer.convolve(x.unsqueeze(1), mask=window, summary=x)
+        one, one_graph, one_alpha = run_layer(layer, x.unsqueeze(1), mask=window, summary=x)
         torch.testing.assert_close(one.squeeze(1), out)
         torch.testing.assert_close(one_graph.to_dense(), graph.to_dense())
         torch.testing.assert_close(one_alpha, alpha)
@@ -372,7 +376,7 @@ def test_shapes(num_nodes, leading, heads, data):
     k = data.draw(st.none() | st.integers(1, num_nodes))
     layer = LatentCorrelationGCN(3, 4, num_nodes, k, heads=heads)
     x = torch.randn(*leading, num_nodes, 3)
-    out, graph, _ = layer.convolve(x)
+    out, graph, _ = run_layer(layer, x)
     assert out.shape == (*leading, num_nodes, 4)
     assert graph.batch_shape == tuple(leading)
     torch.testing.assert_close(graph.weights.sum(-1), torch.ones(*leading, num_nodes))
@@ -382,12 +386,16 @@ def test_shapes(num_nodes, leading, heads, data):
     torch.testing.assert_close(flat.view(out.shape), out)
 
 
-def test_a_batch_of_one_flat_graph():
-    layer, x = LatentCorrelationGCN(3, 4, 5, 2), torch.randn(5, 3)
-    assert layer.convolve(x)[1].batch_shape == ()
-    graph = layer.convolve(x, batch_size=1)[1]
-    assert graph.batch_shape == (1,)
-    assert graph[0].batch_shape == ()
+def test_edges_as_graphs_of_a_batch():
+    layer, x = LatentCorrelationGCN(3, 4, 5, 2), torch.randn(6, 5, 3)
+    edges = layer.learner(x)
+    assert edges.num_graphs == 6
+    graph = edges.graph((2, 3))
+    assert graph.batch_shape == (2, 3)
+    assert torch.equal(graph.to_dense().flatten(0, 1), edges.graph((6,)).to_dense())
+    assert layer.learner(x[:1]).graph(()).batch_shape == ()
+    twice = edges.repeat(2).graph((6, 2))
+    assert torch.equal(twice[:, 1].to_dense(), edges.graph((6,)).to_dense())
 
 
 def test_top_n_is_dense():
@@ -416,11 +424,11 @@ def test_graphs_of_a_batch_do_not_mix():
 def test_self_loops():
     x = torch.randn(4, 6, 3)
     forced = LatentCorrelationGCN(3, 3, 6, 1)
-    assert torch.equal(forced.convolve(x)[1].to_dense(), torch.eye(6).expand(4, -1, -1))
+    assert torch.equal(run_layer(forced, x)[1].to_dense(), torch.eye(6).expand(4, -1, -1))
     free = LatentCorrelationGCN(3, 3, 6, 1, add_self_loops=False)
     with torch.no_grad():
-        free.correlation.fill_diagonal_(-100)
-    assert free.convolve(x)[1].to_dense().diagonal(0, 1, 2).sum() == 0
+        free.learner.correlation.fill_diagonal_(-100)
+    assert run_layer(free, x)[1].to_dense().diagonal(0, 1, 2).sum() == 0
 
 
 @pytest.mark.parametrize("k", [None, 2])
@@ -452,7 +460,7 @@ def test_gradients_with_a_graph_for_several_inputs(options, masked):
         weights = dict(zip(names, parameters, strict=True))
         return torch.func.functional_call(layer, weights, (x, mask, summary))
 
-    layer.forward = lambda x, mask, summary: layer.convolve(x, mask=mask, summary=summary)[0]
+    layer.forward = lambda x, mask, summary: run_layer(layer, x, mask=mask, summary=summary)[0]
     parameters = [p.detach().requires_grad_() for p in layer.parameters()]
     x = torch.randn(1, 2, 6, 2, dtype=torch.double, requires_grad=True)
     summary = torch.randn(1, 6, 2, dtype=torch.double, requires_grad=True)
@@ -465,8 +473,10 @@ def test_gradients_of_a_loop_over_candidates(masked):
     layer = randomize(LatentCorrelationGCN(2, 2, 6, 2, candidates=EDGES).double())
     x = torch.randn(2, 6, 2, dtype=torch.double, requires_grad=True)
     mask = torch.rand(2, 6) > 0.3 if masked else torch.ones(2, 6, dtype=torch.bool)
-    _, graph, _ = layer.convolve(x, mask=mask)
-    query, key, value = (lin(x) for lin in (layer.lin_query, layer.lin_key, layer.lin_value))
+    _, graph, _ = run_layer(layer, x, mask=mask)
+    query, key, value = (
+        lin(x) for lin in (layer.learner.lin_query, layer.learner.lin_key, layer.lin_value)
+    )
     out = []
     for g in range(2):
         for i in range(6):
@@ -474,9 +484,9 @@ def test_gradients_of_a_loop_over_candidates(masked):
             sources = [j for j, weight in chosen if weight > 0]
             message = torch.zeros(2, dtype=torch.double)
             if sources:
-                columns = [layer.candidates[i].tolist().index(j) for j in sources]
+                columns = [layer.learner.candidates[i].tolist().index(j) for j in sources]
                 scores = (query[g, i] * key[g, sources]).sum(-1) / math.sqrt(2)
-                alpha = (scores + layer.correlation[i, columns]).softmax(0)
+                alpha = (scores + layer.learner.correlation[i, columns]).softmax(0)
                 message = (alpha.unsqueeze(-1) * value[g, sources]).sum(0)
             out.append(layer.mlp(message) + x[g, i])
     expected = torch.stack(out).view(2, 6, 2)
@@ -497,10 +507,10 @@ def test_hooks_see_the_messages_in_any_graph(k, candidates, summarized):
     randomize(layer)
     x, mask = torch.randn(2, 3, 6, 3), torch.rand(2, 3, 6) > 0.3
     summary = x.mean(1) if summarized else None
-    fused, graph, alpha = layer.convolve(x, mask=mask, summary=summary)
+    fused, graph, alpha = run_layer(layer, x, mask=mask, summary=summary)
     seen = []
     handle = layer.register_message_forward_hook(lambda module, inputs, out: seen.append(out))
-    torch.testing.assert_close(layer.convolve(x, mask=mask, summary=summary)[0], fused)
+    torch.testing.assert_close(run_layer(layer, x, mask=mask, summary=summary)[0], fused)
     handle.remove()
     neighbors = graph.neighbors.repeat_interleave(3, 0) if summarized else graph.neighbors
     values = layer.lin_value(x).view(6, 6, 2, 2)
@@ -590,7 +600,7 @@ def test_in_pyg_sequential_between_other_convolutions():
     out = model(batch.x, batch.edge_index)
     assert out.shape == (20, 2)
     out.sum().backward()
-    assert model[1].lin_query.weight.grad.abs().sum() > 0
+    assert model[1].learner.lin_query.weight.grad.abs().sum() > 0
     single = model(graphs[2].x, graphs[2].edge_index)
     torch.testing.assert_close(single, out[10:15])
     table = summary(model, batch.x, batch.edge_index)
@@ -615,15 +625,15 @@ def test_dropout_acts_on_the_attention_in_training_only():
 def test_rank_of_another_integer_type():
     layer = LatentCorrelationGCN(3, 4, 6, 2, static=np.int64(2), dynamic=False)
     out = layer(torch.randn(2, 6, 3))
-    assert torch.autograd.grad(out.sum(), layer.source_embedding)[0].abs().sum() > 0
+    assert torch.autograd.grad(out.sum(), layer.learner.source_embedding)[0].abs().sum() > 0
 
 
 def test_temperature_sharpens():
     warm, cold = (LatentCorrelationGCN(3, 4, 6, temperature=t) for t in (100.0, 1e-3))
     cold.load_state_dict(randomize(warm).state_dict())
     x = torch.randn(1, 6, 3)
-    assert warm.convolve(x)[1].weights.max() < 0.2
-    assert cold.convolve(x)[1].weights.amax(-1).min() > 0.999
+    assert run_layer(warm, x)[1].weights.max() < 0.2
+    assert run_layer(cold, x)[1].weights.amax(-1).min() > 0.999
 
 
 def test_large_scores_stay_finite():
@@ -640,8 +650,8 @@ def test_reset_parameters_and_repr():
     before = {name: value.clone() for name, value in layer.state_dict().items()}
     layer.reset_parameters()
     changed = [n for n, v in layer.state_dict().items() if not torch.equal(v, before[n])]
-    assert "lin_query.weight" in changed
-    assert "source_embedding" in changed
+    assert "learner.lin_query.weight" in changed
+    assert "learner.source_embedding" in changed
     assert str(layer) == "LatentCorrelationGCN(3, 4, num_nodes=6, k_neighbors=2, heads=2)"
     assert str(LatentCorrelationGCN(3, 4, 6)) == "LatentCorrelationGCN(3, 4, num_nodes=6, heads=1)"
 
@@ -683,40 +693,40 @@ def test_candidates_in_a_state_dict(tmp_path):
     state = torch.load(tmp_path / "weights.pt", weights_only=True)
     # Who may be a source of whom goes with the weights, whose columns it says the meaning of.
     other = LatentCorrelationGCN(3, 4, 6, 2, candidates=(EDGES + 1) % 6)
-    assert not torch.equal(other.candidates, layer.candidates)
+    assert not torch.equal(other.learner.candidates, layer.learner.candidates)
     other.load_state_dict(state)
-    assert torch.equal(other.candidates, layer.candidates)
+    assert torch.equal(other.learner.candidates, layer.learner.candidates)
     assert torch.equal(other(x), layer(x))
 
     plain = LatentCorrelationGCN(3, 4, 6, 2)
     assert "candidates" not in plain.state_dict()
-    with pytest.raises(RuntimeError, match=r'Unexpected key.*"candidates"'):
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"learner.candidates"'):
         plain.load_state_dict(state)
-    with pytest.raises(RuntimeError, match=r'Missing key.*"candidates"'):
+    with pytest.raises(RuntimeError, match=r'Missing key.*"learner.candidates"'):
         other.load_state_dict(plain.state_dict())
-    with pytest.raises(RuntimeError, match="size mismatch for candidates"):
+    with pytest.raises(RuntimeError, match="size mismatch for learner.candidates"):
         LatentCorrelationGCN(3, 4, 6, 2, candidates=EDGES[:, :1]).load_state_dict(state)
     # Without a parameter for each candidate the weights are those of a layer over all nodes.
     free = LatentCorrelationGCN(3, 4, 6, 2, static=2, candidates=EDGES)
     wide = LatentCorrelationGCN(3, 4, 6, 2, static=2)
     assert wide.load_state_dict(free.state_dict(), strict=False).unexpected_keys == ["candidates"]
-    assert torch.equal(wide.source_embedding, free.source_embedding)
+    assert torch.equal(wide.learner.source_embedding, free.learner.source_embedding)
 
 
 def test_candidates_stay_integers():
     layer = randomize(LatentCorrelationGCN(3, 4, 6, candidates=EDGES))
-    table, x = layer.candidates.clone(), torch.randn(2, 6, 3)
+    table, x = layer.learner.candidates.clone(), torch.randn(2, 6, 3)
     expected = layer(x)
     for dtype in (torch.bfloat16, torch.float16, torch.double):
         twin = copy.deepcopy(layer).to(dtype)
-        assert torch.equal(twin.candidates, table)
-        assert twin.candidates.dtype == torch.long
+        assert torch.equal(twin.learner.candidates, table)
+        assert twin.learner.candidates.dtype == torch.long
         out = twin(x.to(dtype))
         assert out.dtype == dtype
         torch.testing.assert_close(out.float(), expected, rtol=0.05, atol=0.05)
     twin = pickle.loads(pickle.dumps(layer))
     assert torch.equal(twin(x), expected)
-    assert {name for name, _ in layer.named_buffers()} == {"candidates"}
+    assert {name for name, _ in layer.named_buffers()} == {"learner.candidates"}
 
 
 @pytest.mark.parametrize("num_nodes", [1, 2])
@@ -816,19 +826,29 @@ def test_dense_training_teaches_all_scores(candidates):
     layer.dense_training = True
     torch.testing.assert_close(layer(x), dense(x))
     layer(x).square().sum().backward()
-    taught = layer.correlation.grad != 0
+    taught = layer.learner.correlation.grad != 0
     if table is None:
         assert taught.all()
     else:  # an only candidate has weight 1 whatever its score
-        there = layer.candidates >= 0
+        there = layer.learner.candidates >= 0
         assert torch.equal(taught, there & (there.sum(1, keepdim=True) > 1))
     layer.eval()
     torch.testing.assert_close(layer(x), sparse)
 
 
-def test_a_summary_must_fit():
-    layer, x = LatentCorrelationGCN(3, 3, 5, 2), torch.ones(2, 4, 5, 3)
-    with pytest.raises(ValueError, match=r"'summary' .* size 2 in dimension 0"):
-        layer.convolve(x, summary=torch.ones(4, 5, 3))
-    with pytest.raises(ValueError, match="'x' must have 4 dimensions"):
-        layer.convolve(x[0], summary=torch.ones(4, 5, 3))
+def test_edges_must_fit_the_inputs():
+    layer, h = LatentCorrelationGCN(3, 3, 5, 2), torch.ones(8, 5, 3)
+    edges = layer.learner(torch.ones(4, 5, 3))
+    assert layer.pass_messages(h, edges).shape == (8, 5, 3)
+    with pytest.raises(
+        ValueError, match=r"'edges' must be .* divides the 6 inputs .* .got 4 graphs"
+    ):
+        layer.pass_messages(h[:6], edges)
+    with pytest.raises(ValueError, match="'h' must have 3 dimensions"):
+        layer.pass_messages(h[0], edges)
+    with pytest.raises(ValueError, match=r"'h' .* size 5 in dimension 1"):
+        layer.learner(h[:, :4])
+    with pytest.raises(ValueError, match=r"'sources' .* size 8 in dimension 0"):
+        layer.learner(h, torch.ones(4, 5, dtype=torch.bool))
+    with pytest.raises(TypeError, match="'sources' must be a boolean tensor"):
+        layer.learner(h, torch.ones(8, 5))

@@ -6,7 +6,7 @@ from tsl_latentgnn.nn.functional.select import candidate_table
 
 import pytest
 import torch
-from references import convolve, convolve_layers, randomize
+from references import convolve, convolve_layers, randomize, run_layer
 
 # Node 3 may hear itself alone, and node 4 nobody but itself where that is always so.
 EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3], [0, 0, 1, 1, 1, 2, 3]])
@@ -267,17 +267,17 @@ def test_options_reach_the_layers():
     assert encoder.graph_per == "window"
     for conv in encoder.convs:
         assert isinstance(conv, LatentCorrelationGCN)
-        assert (conv.k_neighbors, conv.temperature, conv.heads) == (2, 0.5, 3)
-        assert (conv.static, conv.add_self_loops) == (2, False)
-        assert torch.equal(conv.candidates, candidate_table(EDGES, 5, False))
+        assert (conv.k_neighbors, conv.learner.temperature, conv.heads) == (2, 0.5, 3)
+        assert (conv.learner.static, conv.learner.add_self_loops) == (2, False)
+        assert torch.equal(conv.learner.candidates, candidate_table(EDGES, 5, False))
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch", "graph"])
 def test_reset_parameters(norm):
     encoder = randomize(LatentGraphEncoder(4, 5, 2, norm=norm))
-    before = encoder.convs[1].lin_query.weight.clone()
+    before = encoder.convs[1].learner.lin_query.weight.clone()
     encoder.reset_parameters()
-    assert not torch.equal(encoder.convs[1].lin_query.weight, before)
+    assert not torch.equal(encoder.convs[1].learner.lin_query.weight, before)
     parameters = dict(encoder.norms[0].named_parameters())
     for name, parameter in parameters.items():
         expected = torch.zeros(4) if name.endswith("bias") else torch.ones(4)
@@ -326,7 +326,7 @@ def test_layers_may_share_the_static_correlation(static):
     )
     randomize(encoder.convs[0])
     h = torch.randn(2, 6, 4)
-    graphs = [conv.convolve(h)[1].to_dense() for conv in encoder.convs]
+    graphs = [run_layer(conv, h)[1].to_dense() for conv in encoder.convs]
     assert torch.equal(graphs[0], graphs[1])
     assert torch.equal(graphs[0], graphs[2])
     # The layers still are apart otherwise, and a copy shares as the original does.

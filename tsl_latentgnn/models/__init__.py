@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .latent_forecaster import Forecast, LatentForecaster
+from ..nn.forecast import Forecast
+from .latent_forecaster import LatentForecaster
+from .presets import PRESETS
 from .seq2seq_latent_gnn import Seq2SeqLatentGNN
 
 if TYPE_CHECKING:
     from .latent_gnn_model import LatentGNNModel
 
-__all__ = ["Forecast", "LatentForecaster", "LatentGNNModel", "Seq2SeqLatentGNN"]
+__all__ = ["PRESETS", "Forecast", "LatentForecaster", "LatentGNNModel", "Seq2SeqLatentGNN"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,58 +19,20 @@ from .._checks import (
     check_float,
     check_float_tensor,
     check_int,
-    check_mask,
+    check_shape,
+    check_tensor,
 )
+from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
 from ..nn.recurrent import AttendingDecoder, LSTMEncoder
 from ..nn.smoothing import ConvSmoother, GaussianSmoothingLayer
+from .presets import takes_preset
 
-# Smallest scale of a Gaussian head, in the units of the target.
+#: Smallest scale of a Gaussian likelihood, in the units of the target.
 MIN_SCALE = 1e-4
-
-
-class Forecast(NamedTuple):
-    r"""What :class:`LatentForecaster` returns.
-
-    Args:
-        mean (torch.Tensor): Forecast :math:`[B, \mathrm{horizon}, N, C]`.
-        scale (torch.Tensor, optional): Standard deviation of the same shape, with ``head="gaussian"``.
-        graphs (tuple of LatentGraph): Graphs of each latent layer, of batch shape :math:`[B, T]` where every step has
-            its own, :math:`[B]` where every window has one (``graph_at="state"`` or ``graph_per="window"``).
-    """
-
-    mean: Tensor
-    scale: Tensor | None
-    graphs: tuple[LatentGraph, ...]
-
-    @property
-    def graph(self) -> LatentGraph:
-        """Graphs of the last latent layer."""
-        return self.graphs[-1]
-
-    def layer_graph(self, layer: int) -> LatentGraph:
-        """Graphs of a latent layer, counted from 0, or from -1 backwards.
-
-        Raises:
-            TypeError: If ``layer`` is not an int.
-            ValueError: If there is no such layer.
-        """
-        count = len(self.graphs)
-        return self.graphs[check_int("layer", layer, -count, count - 1)]
-
-    @property
-    def distribution(self) -> Normal:
-        r"""The forecast as a distribution; quantiles are ``distribution.icdf(level)``.
-
-        Raises:
-            ValueError: If the network has no Gaussian head.
-        """
-        if self.scale is None:
-            raise ValueError("'head' must be 'gaussian' for a forecast distribution (got None).")
-        return Normal(self.mean, self.scale)
 
 
 class LatentForecaster(Module):
@@ -80,103 +42,127 @@ class LatentForecaster(Module):
 
     1. **Input**: a linear map of the readings, of which of them are missing, the covariates and the node embedding;
        missing readings count as 0.
-    2. **Spectral encoder**: :class:`CustomFourierLayer` over ``[time, nodes]``, added to its input.
-    3. **Latent graph**: :class:`LatentGraphEncoder`, on every time step of the input, or once per window on the final
-       recurrent state.
-    4. **Sequence to sequence**: :class:`LSTMEncoder` over the time steps of each node, then :class:`AttendingDecoder`
-       or :class:`HorizonReadout`.
-    5. **Smoothing**: :class:`ConvSmoother`, then :class:`GaussianSmoothingLayer`, over the decoded steps.
+    2. **Spectral encoder**: :class:`~tsl_latentgnn.nn.CustomFourierLayer` over ``[time, nodes]``, added to its input.
+    3. **Latent graph**: :class:`~tsl_latentgnn.nn.LatentGraphEncoder`, on every time step of the input, or once per
+       window on the final recurrent state.
+    4. **Sequence to sequence**: :class:`~tsl_latentgnn.nn.LSTMEncoder` over the time steps of each node, then
+       :class:`~tsl_latentgnn.nn.AttendingDecoder` or :class:`~tsl_latentgnn.nn.HorizonReadout`.
+    5. **Smoothing**: :class:`~tsl_latentgnn.nn.ConvSmoother`, then :class:`~tsl_latentgnn.nn.GaussianSmoothingLayer`,
+       over the decoded steps.
 
-    :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN` and :class:`~tsl_latentgnn.models.LatentGNNModel` are its two faces.
+    :class:`~tsl_latentgnn.models.LatentGNNModel` is this network as a tsl model, and
+    :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN` this network with the interface of a plain PyTorch forecaster.
 
     Args:
-        input_size (int): Number of channels :math:`F` of each reading; the first :math:`C` are the forecast ones.
-        output_size (int): Number of forecast channels :math:`C \le F`.
-        horizon (int): Number of future steps.
-        num_nodes (int): Number of nodes :math:`N`.
-        exog_size (int): Number of covariates in the window. (default: ``0``)
-        future_exog_size (int): Number of known covariates of each future step. (default: ``0``)
-        hidden_size (int): Size of all hidden states :math:`H`. (default: ``64``)
-        k_neighbors (int, optional): Number of sources of each target; ``None`` is dense. (default: ``4``)
+        input_size (int): Number of channels of each reading; the first ``output_size`` are the forecast ones.
+        output_size (int): Number of forecast channels, at most ``input_size``.
+        horizon (int): Number of steps to forecast.
+        n_nodes (int): Number of nodes.
+        exog_size (int): Number of covariates ``u`` in the window. (default: ``0``)
+        hidden_size (int): Size of all hidden states. (default: ``64``)
+        k_neighbors (int, optional): Number of sources of each target, the self edge included; ``None`` is dense
+            attention. (default: ``8``, or all nodes where there are fewer)
         temperature (float): Temperature of the attention between nodes. (default: ``1.0``)
         add_self_loops (bool): Whether the self edge is always one of the :math:`k`. (default: ``True``)
-        heads (int): Number of attention heads between nodes. (default: ``1``)
-        static (str or int, optional): Static correlation: ``"full"``, a rank, or ``None``. (default: ``"full"``)
-        dynamic (bool): Whether the scores depend on the input. (default: ``True``)
+        heads (int): Number of attention heads between nodes; must divide ``hidden_size``. (default: ``1``)
+        static (str or int, optional): Static correlation between nodes: ``"full"``, a rank, or ``None``.
+            (default: ``"full"``)
+        dynamic (bool): Whether the scores depend on the input; otherwise they are the static correlation alone, one
+            graph for every input. (default: ``False``)
         graph_at (str): Where messages pass: ``"input"``, at every time step before the recurrence, or ``"state"``,
-            once per window after it. (default: ``"input"``)
-        graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
-            ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
-        candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
-            :math:`[N, C]`, see :class:`LatentCorrelationGCN`; ``None`` is all nodes. (default: ``None``)
-        shared_static (bool): Whether the latent layers share one static correlation. (default: ``False``)
+            once per window on the final recurrent state. (default: ``"state"``)
         latent_layers (int): Number of latent-graph layers. (default: ``2``)
-        lstm_layers (int): Number of LSTM layers. (default: ``2``)
+        lstm_layers (int): Number of LSTM layers. (default: ``1``)
         norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
             (default: ``None``)
-        dropout (float): Dropout probability. (default: ``0.0``)
+        dropout (float): Dropout probability. (default: ``0.1``)
         modes (tuple, optional): Time and node frequencies that the spectral encoder keeps; ``None`` leaves it out.
-            (default: ``(8, 8)``)
-        node_emb_size (int): Size of a learned embedding of each node; 0 is none. (default: ``0``)
-        decoder (str): ``"attention"`` decodes step by step, ``"direct"`` all steps at once. (default: ``"attention"``)
-        residual (bool): If ``True``, the forecast is decoded as a difference to the last reading. (default: ``False``)
-        conv_smoothing (bool): Whether the learned smoother is applied. (default: ``True``)
-        gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
-        head (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value. (default: ``None``)
-        input_name (str): What messages call the readings. (default: ``"x"``)
+            (default: ``None``)
+        node_emb_size (int): Size of a learned embedding of each node, seen by the encoder and the decoder; 0 is
+            none. (default: ``16``)
+        future_exog_size (int): Number of covariates ``u_future`` known for the steps to forecast, such as the time
+            of day. (default: ``0``)
+        decoder (str): ``"attention"`` decodes step by step with attention over the window, ``"direct"`` reads all
+            steps at once. (default: ``"direct"``)
+        residual (bool): Whether the forecast is decoded as a difference to the last reading. (default: ``True``)
+        conv_smoothing (bool): Whether the learned smoother is applied. (default: ``False``)
+        gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``False``)
+        likelihood (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value, see
+            :meth:`distribution`; train it with :class:`~tsl_latentgnn.engines.LatentGNNPredictor`, or on the negative
+            of ``distribution(...).log_prob(y)``. (default: ``None``)
+        graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
+            ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
+        candidates (torch.Tensor, optional): Who may be a source of whom, edges ``[2 e]`` such as the connectivity of
+            a dataset, or a table ``[n c]``, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`; ``None`` is all
+            nodes. (default: ``None``)
+        shared_static (bool): Whether the latent layers share one static correlation. (default: ``True``)
+        preset (str): The defaults of the other options, by a name in :data:`PRESETS`: ``"state"``, which are those
+            above, or ``"seq2seq"``, the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
+            Whatever else is given wins over it. (default: ``"state"``)
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range.
+
+    Shapes:
+        - **input:** ``x`` ``[b t n input_size]``; ``u`` ``[b t exog_size]`` or ``[b t n exog_size]``; ``input_mask``
+          ``[b t n input_size]`` or ``[b t n 1]``; ``u_future`` ``[b horizon future_exog_size]`` or
+          ``[b horizon n future_exog_size]``
+        - **output:** ``[b horizon n output_size]``
     """
 
     scale_factor: Tensor
+    #: What messages call the readings.
+    input_name = "x"
 
+    # tsl looks at positional arguments only, here and in forward: keyword-only ones would be filtered out.
+    @takes_preset
     def __init__(
         self,
         input_size: int,
         output_size: int,
         horizon: int,
-        num_nodes: int,
-        *,
+        n_nodes: int,
         exog_size: int = 0,
-        future_exog_size: int = 0,
         hidden_size: int = 64,
-        k_neighbors: int | None = 4,
+        k_neighbors: int | None = 8,
         temperature: float = 1.0,
         add_self_loops: bool = True,
         heads: int = 1,
         static: str | int | None = "full",
-        dynamic: bool = True,
-        graph_at: str = "input",
+        dynamic: bool = False,
+        graph_at: str = "state",
+        latent_layers: int = 2,
+        lstm_layers: int = 1,
+        norm: str | None = None,
+        dropout: float = 0.1,
+        modes: tuple[int, int] | None = None,
+        node_emb_size: int = 16,
+        future_exog_size: int = 0,
+        decoder: str = "direct",
+        residual: bool = True,
+        conv_smoothing: bool = False,
+        gaussian_smoothing: bool = False,
+        likelihood: str | None = None,
         graph_per: str = "step",
         candidates: Tensor | None = None,
-        shared_static: bool = False,
-        latent_layers: int = 2,
-        lstm_layers: int = 2,
-        norm: str | None = None,
-        dropout: float = 0.0,
-        modes: tuple[int, int] | None = (8, 8),
-        node_emb_size: int = 0,
-        decoder: str = "attention",
-        residual: bool = False,
-        conv_smoothing: bool = True,
-        gaussian_smoothing: bool = True,
-        head: str | None = None,
-        input_name: str = "x",
+        shared_static: bool = True,
+        preset: str = "state",
     ) -> None:
         super().__init__()
-        self.input_name = input_name
+        self.preset = preset
         self.input_size = input_size = check_int("input_size", input_size, 1)
-        self.output_size = check_int("output_size", output_size, 1, self.input_size)
-        self.horizon = check_int("horizon", horizon, 1)
-        self.num_nodes = check_int("num_nodes", num_nodes, 1)
+        self.output_size = output_size = check_int("output_size", output_size, 1, input_size)
+        self.horizon = horizon = check_int("horizon", horizon, 1)
+        self.n_nodes = n_nodes = check_int("n_nodes", n_nodes, 1)
         self.exog_size = exog_size = check_int("exog_size", exog_size, 0)
-        self.future_exog_size = check_int("future_exog_size", future_exog_size, 0)
+        self.future_exog_size = future_exog_size = check_int(
+            "future_exog_size", future_exog_size, 0
+        )
         self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
         self.residual = check_bool("residual", residual)
-        self.head = check_choice("head", head, (None, "gaussian"))
+        self.likelihood = check_choice("likelihood", likelihood, (None, "gaussian"))
         hidden_size = check_int("hidden_size", hidden_size, 1)
         if hidden_size % check_int("heads", heads, 1) != 0:
             raise ValueError(
@@ -187,7 +173,7 @@ class LatentForecaster(Module):
         node_emb_size = check_int("node_emb_size", node_emb_size, 0)
 
         self.node_embedding = (
-            Parameter(torch.empty(num_nodes, node_emb_size)) if node_emb_size > 0 else None
+            Parameter(torch.empty(n_nodes, node_emb_size)) if node_emb_size > 0 else None
         )
         # A reading and whether it is missing are both seen, so that a missing one is not taken for 0.
         self.input_encoder = Linear(2 * input_size + exog_size + node_emb_size, hidden_size)
@@ -198,7 +184,7 @@ class LatentForecaster(Module):
             self.spectral_encoder = CustomFourierLayer(hidden_size, hidden_size, *modes)
         self.graph_encoder = LatentGraphEncoder(
             hidden_size,
-            num_nodes,
+            n_nodes,
             latent_layers,
             norm=norm,
             dropout=dropout,
@@ -213,7 +199,7 @@ class LatentForecaster(Module):
             dynamic=dynamic,
         )
         self.temporal_encoder = LSTMEncoder(hidden_size, hidden_size, lstm_layers, dropout)
-        known_size = self.future_exog_size + node_emb_size
+        known_size = future_exog_size + node_emb_size
         self.decoder: AttendingDecoder | HorizonReadout
         if decoder == "attention":
             self.decoder = AttendingDecoder(
@@ -224,7 +210,7 @@ class LatentForecaster(Module):
                 hidden_size, output_size, horizon, hidden_size, known_size, dropout
             )
         self.scale_out = None
-        if head == "gaussian":
+        if likelihood == "gaussian":
             self.scale_out = Linear(hidden_size, output_size)
             # What a calibration found after the training; ones until then.
             self.register_buffer("scale_factor", torch.ones(horizon, output_size))
@@ -253,76 +239,99 @@ class LatentForecaster(Module):
         u_future: Tensor | None = None,
         targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
-    ) -> Forecast:
-        r"""Forecast the steps after a window.
+    ) -> Tensor:
+        """Forecast the steps after a window.
 
         Args:
-            x (torch.Tensor): Readings :math:`[B, T, N, F]`.
-            u (torch.Tensor, optional): Covariates :math:`[B, T, N, \mathrm{exog\_size}]`. (default: ``None``)
-            input_mask (torch.Tensor, optional): Readings that are there, booleans :math:`[B, T, N, F]`. The value of a
-                missing reading, NaN and Inf included, has no influence on anything; a node without any reading at a
-                time step sends nothing to the others there. (default: ``None``)
-            u_future (torch.Tensor, optional): Known covariates of the future steps
-                :math:`[B, \mathrm{horizon}, N, \mathrm{future\_exog\_size}]`. (default: ``None``)
-            targets (torch.Tensor, optional): True future :math:`[B, \mathrm{horizon}, N, C]` for teacher forcing; NaN
-                where it is not known. (default: ``None``)
-            teacher_forcing_ratio (float): Probability of teacher forcing at each step. (default: ``0.0``)
+            x (torch.Tensor): Readings ``[b t n input_size]``.
+            u (torch.Tensor, optional): Covariates of the window ``[b t exog_size]`` or ``[b t n exog_size]``.
+                (default: ``None``)
+            input_mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape
+                ``[b t n input_size]``, or ``[b t n 1]`` for all channels at once. The value of a missing reading,
+                NaN and Inf included, has no influence on anything, and a node without any reading at a time step
+                sends nothing to the others there. It cannot be called ``mask``, which in a tsl batch is the mask of
+                the target; feed it with
+                ``dataset.update_input_map(input_mask=BatchMapItem("mask", SynchMode.WINDOW, preprocess=False))``.
+                (default: ``None``)
+            u_future (torch.Tensor, optional): Known covariates of the future steps ``[b horizon future_exog_size]`` or
+                ``[b horizon n future_exog_size]``. (default: ``None``)
+            targets (torch.Tensor, optional): True future ``[b horizon n output_size]`` in the scale of ``x`` for
+                teacher forcing; NaN where it is not known. (default: ``None``)
+            teacher_forcing_ratio (float): Probability that a decoding step is fed the target of the step before, with
+                ``decoder="attention"``. (default: ``0.0``)
 
         Returns:
-            Forecast: Mean, scale and graphs.
+            torch.Tensor: Forecast ``[b horizon n output_size]``.
 
         Raises:
-            TypeError: If an input is not a floating point tensor, or ``input_mask`` not a boolean one.
-            ValueError: If a shape does not fit, an input that is not masked holds NaN or Inf (in eager mode), or
+            TypeError: If an input is not a floating point tensor.
+            ValueError: If a shape does not fit, a reading that is not masked is NaN or Inf (in eager mode), or
                 teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
-        x = self._check_inputs(x, u, input_mask, u_future, targets)
+        return self.forecast(x, u, input_mask, u_future, targets, teacher_forcing_ratio).mean
+
+    def distribution(self, *inputs: Any, **named: Any) -> Normal:
+        """Forecast distribution over ``[b horizon n output_size]`` of the inputs of :meth:`forward`; quantiles are
+        ``distribution.icdf(level)``.
+
+        Raises:
+            ValueError: If the network was made without ``likelihood="gaussian"``.
+        """
+        return self.forecast(*inputs, **named).distribution
+
+    def latent_graph(self, *inputs: Any, layer: int = -1, **named: Any) -> LatentGraph:
+        """Graphs of a latent layer (default: the last) for the inputs of :meth:`forward`, of batch shape ``[b t]``
+        where every time step has its own, or ``[b]`` where every window has one (``graph_at="state"`` or
+        ``graph_per="window"``).
+
+        Raises:
+            ValueError: If there is no such ``layer``.
+        """
+        return self.forecast(*inputs, **named).layer_graph(layer)
+
+    def forecast(
+        self,
+        x: Tensor,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
+        targets: Tensor | None = None,
+        teacher_forcing_ratio: float = 0.0,
+    ) -> Forecast:
+        """As :meth:`forward`, but returns mean, scale and graphs as a :class:`Forecast`."""
+        x, u, mask, u_future = self._check_inputs(x, u, input_mask, u_future, targets)
         check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
         batch = x.size(0)
-        present = None if input_mask is None else input_mask.any(-1)
+        present = None if mask is None else mask.any(-1)
 
         # Time first in memory, as the recurrence goes through it: [B, T, N, H] is a view.
-        features = self._input_features(x, u, input_mask)
+        features = self._input_features(x, u, mask)
         h = self.input_encoder(features.transpose(0, 1)).transpose(0, 1)
         if self.spectral_encoder is not None:
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
         if self.graph_at == "input":
-            h, graphs = self._pass_messages(h, present)
+            h, graphs = self.graph_encoder(h, present)
 
         encoded, state = self.temporal_encoder(_to_sequences(h))
         if self.graph_at == "state":
             sources = None if present is None else present.any(1)
             top, graphs = self.graph_encoder(
-                state[0][-1].unflatten(0, (batch, self.num_nodes)), sources
+                state[0][-1].unflatten(0, (batch, self.n_nodes)), sources
             )
             hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
             state = (hidden, state[1])
 
-        last = _last_reading(x, input_mask)[..., : self.output_size].flatten(0, 1)
+        last = _last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
         y, z = self._decode(encoded, state, last, u_future, targets, teacher_forcing_ratio)
-        y = y.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
+        y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
         scale = None
         if self.scale_out is not None:
             scale = F.softplus(self.scale_out(z)) + MIN_SCALE
-            scale = scale.unflatten(0, (batch, self.num_nodes)).transpose(1, 2)
+            scale = scale.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
             scale = scale * self.scale_factor.unsqueeze(1)
         return Forecast(self._smooth(y), scale, graphs)
-
-    def _pass_messages(
-        self, h: Tensor, present: Tensor | None
-    ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
-        """Latent layers on the steps of ``h`` ``[B, T, N, H]``."""
-        if self.graph_encoder.graph_per == "window":
-            return self.graph_encoder(h, present)
-        # Each step on its own, so that their order does not matter: as they are in memory.
-        steps = None if present is None else present.transpose(0, 1)
-        h, graphs = self.graph_encoder(h.transpose(0, 1), steps)
-        return h.transpose(0, 1), tuple(
-            LatentGraph(graph.neighbors.transpose(0, 1), graph.weights.transpose(0, 1))
-            for graph in graphs
-        )
 
     def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
         """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
@@ -346,7 +355,7 @@ class LatentForecaster(Module):
         """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
         known = [] if u_future is None else [_to_sequences(u_future)]
         if self.node_embedding is not None:
-            batch = encoded.size(0) // self.num_nodes
+            batch = encoded.size(0) // self.n_nodes
             embedding = self.node_embedding.repeat(batch, 1).to(encoded.dtype)
             known.append(embedding.unsqueeze(1).expand(-1, self.horizon, -1))
         exog = torch.cat(known, -1) if known else None
@@ -387,19 +396,25 @@ class LatentForecaster(Module):
         input_mask: Tensor | None,
         u_future: Tensor | None,
         targets: Tensor | None,
-    ) -> Tensor:
-        """Check everything that comes in and return ``x`` with its missing readings set to 0."""
-        nodes, dtype = self.num_nodes, self.input_encoder.weight.dtype
-        check_float_tensor(self.input_name, x, "[B, T, N, F]", (None, None, nodes, self.input_size))
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Check everything that comes in; return ``x`` with 0 for its missing readings, the rest of one shape each."""
+        nodes, dtype = self.n_nodes, self.input_encoder.weight.dtype
+        sizes = (None, None, nodes, self.input_size)
+        check_float_tensor(self.input_name, x, "[b t n input_size]", sizes)
         check_dtype(self.input_name, x, dtype)
         batch, steps = x.shape[:2]
+        mask = None
         if input_mask is not None:
-            check_mask("input_mask", input_mask, "[B, T, N, F]", tuple(x.shape))
-            x = x.masked_fill(~input_mask, 0.0)
-        unmasked = input_mask is None and self.input_name == "x"
+            check_tensor("input_mask", input_mask)
+            channels = 1 if input_mask.dim() == 4 and input_mask.size(-1) == 1 else x.size(-1)
+            check_shape("input_mask", input_mask, "[b t n f]", (*x.shape[:-1], channels))
+            mask = input_mask.bool().expand_as(x)
+            x = x.masked_fill(~mask, 0.0)
+        unmasked = mask is None and self.input_name == "x"
         check_finite(
             self.input_name, x, " Mark missing readings in 'input_mask'." if unmasked else ""
         )
+        known = []
         for name, value, size_name, size, length in (
             ("u", u, "exog_size", self.exog_size, steps),
             ("u_future", u_future, "future_exog_size", self.future_exog_size, self.horizon),
@@ -411,17 +426,29 @@ class LatentForecaster(Module):
                     f"(got {given} and {size_name}={size})."
                 )
             if value is not None:
-                check_float_tensor(name, value, "[B, T, N, E]", (batch, length, nodes, size))
+                check_tensor(name, value)
+                if value.dim() == 3:  # the same for all nodes
+                    value = value.unsqueeze(2).expand(-1, -1, nodes, -1)
+                check_float_tensor(
+                    name, value, f"[b t n {size_name}]", (batch, length, nodes, size)
+                )
                 check_dtype(name, value, dtype)
                 check_finite(name, value)
+            known.append(value)
         if targets is not None:
-            shape = "[B, horizon, N, C]"
-            sizes = (batch, self.horizon, nodes, self.output_size)
-            check_float_tensor("targets", targets, shape, sizes)
+            expected = (batch, self.horizon, nodes, self.output_size)
+            check_float_tensor("targets", targets, "[b horizon n output_size]", expected)
             check_dtype("targets", targets, dtype)
             unknown = torch.isnan(targets)  # these may be
             check_finite("targets", targets.masked_fill(unknown, 0.0))
-        return x
+        return x, known[0], mask, known[1]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Take the weights of 0.1, too, in which the network was a part of the tsl model."""
+        inner = f"{prefix}network."
+        for name in [name for name in state_dict if name.startswith(inner)]:
+            state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _to_sequences(h: Tensor) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.distributions import Normal
 from torch.nn import Module
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int
-from ..nn import LatentGraph
-from .latent_forecaster import Forecast, LatentForecaster
+from ..nn.forecast import Forecast
+from ..nn.latent_graph import LatentGraph
+from .latent_forecaster import LatentForecaster
 
 
 class Seq2SeqLatentGNN(Module):
@@ -18,7 +21,7 @@ class Seq2SeqLatentGNN(Module):
     :class:`~tsl_latentgnn.nn.LatentCorrelationGCN` layers on the graph of every time step, a 2-layer LSTM encoder
     over the window of each node, an LSTM decoder that attends over the encoder states, and a light smoothing of
     the decoded sequence. The first node feature is the forecast one: its last reading starts the decoder. For the
-    computation see :class:`~tsl_latentgnn.nn.LatentForecaster`, which is the network.
+    computation see :class:`~tsl_latentgnn.models.LatentForecaster`, which is the network.
 
     .. code-block:: python
 
@@ -34,36 +37,17 @@ class Seq2SeqLatentGNN(Module):
             attention. (default: ``4``)
         teacher_forcing_ratio (float): Probability, drawn per decoding step, that the decoder is fed the target of
             the step before, when teacher forcing is on. (default: ``0.5``)
-        temperature (float): Temperature of the attention between nodes. (default: ``1.0``)
-        add_self_loops (bool): Whether the self edge is always one of the :math:`k`. (default: ``True``)
-        heads (int): Number of attention heads between nodes; must divide ``hidden_dim``. (default: ``1``)
-        static (str or int, optional): Static correlation between nodes: ``"full"``, a rank, or ``None``.
-            (default: ``"full"``)
-        graph_per (str): Whether every ``"step"`` of the window has a graph of its own or all steps of a ``"window"``
-            share one, :math:`T_{in}` times cheaper. (default: ``"step"``)
-        candidates (torch.Tensor, optional): Who may be a source of whom, edges :math:`[2, E]` or a table
-            :math:`[N, C]`, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`; ``None`` is all nodes.
-            (default: ``None``)
-        shared_static (bool): Whether the latent layers share one static correlation. (default: ``False``)
-        latent_layers (int): Number of latent-graph layers. (default: ``2``)
-        lstm_layers (int): Number of LSTM layers. (default: ``2``)
-        norm (str, optional): Normalization of the latent layers: ``"layer"``, ``"batch"``, ``"graph"`` or ``None``.
-            (default: ``None``)
-        dropout (float): Dropout probability. (default: ``0.0``)
-        modes (tuple, optional): Time and node frequencies that the spectral encoder keeps; ``None`` leaves it out.
-            (default: ``(8, 8)``)
-        conv_smoothing (bool): Whether the learned smoother is applied. (default: ``True``)
-        gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``True``)
-        head (str, optional): ``"gaussian"`` adds a standard deviation, see :meth:`distribution`. (default: ``None``)
+        **options (optional): Further options of :class:`~tsl_latentgnn.models.LatentForecaster`, such as ``heads``,
+            ``candidates``, ``decoder`` or ``likelihood``, with the defaults of its preset ``"seq2seq"``.
 
     Raises:
-        TypeError: If an argument has the wrong type.
+        TypeError: If an argument has the wrong type, or there is none of its name.
         ValueError: If an argument is out of range.
 
     Shapes:
         - **input:** node features :math:`[B, T_{in}, N, F]`, targets :math:`[B, T_{out}, N]`
         - **output:** forecast :math:`[B, T_{out}, N]` and attention :math:`[B, N, N]` of the last time step (of
-          the window with ``graph_per="window"``), row :math:`i` holding the weights of the sources of target :math:`i`
+          the window, where it has one graph), row :math:`i` holding the weights of the sources of target :math:`i`
     """
 
     def __init__(
@@ -74,22 +58,7 @@ class Seq2SeqLatentGNN(Module):
         out_seq_len: int,
         k_neighbors: int | None = 4,
         teacher_forcing_ratio: float = 0.5,
-        *,
-        temperature: float = 1.0,
-        add_self_loops: bool = True,
-        heads: int = 1,
-        static: str | int | None = "full",
-        graph_per: str = "step",
-        candidates: Tensor | None = None,
-        shared_static: bool = False,
-        latent_layers: int = 2,
-        lstm_layers: int = 2,
-        norm: str | None = None,
-        dropout: float = 0.0,
-        modes: tuple[int, int] | None = (8, 8),
-        conv_smoothing: bool = True,
-        gaussian_smoothing: bool = True,
-        head: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.node_input_dim = check_int("node_input_dim", node_input_dim, 1)
@@ -99,6 +68,12 @@ class Seq2SeqLatentGNN(Module):
         self.teacher_forcing_ratio = check_float(
             "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
         )
+        for name in ("exog_size", "future_exog_size"):
+            if options.get(name, 0) != 0:
+                raise ValueError(
+                    f"'{name}' must be 0 for {type(self).__name__}, whose covariates are features of the nodes "
+                    f"(got {options[name]!r}); LatentForecaster takes others."
+                )
         self.network = LatentForecaster(
             node_input_dim,
             1,
@@ -106,23 +81,9 @@ class Seq2SeqLatentGNN(Module):
             num_nodes,
             hidden_size=hidden_dim,
             k_neighbors=k_neighbors,
-            temperature=temperature,
-            add_self_loops=add_self_loops,
-            heads=heads,
-            static=static,
-            graph_per=graph_per,
-            candidates=candidates,
-            shared_static=shared_static,
-            latent_layers=latent_layers,
-            lstm_layers=lstm_layers,
-            norm=norm,
-            dropout=dropout,
-            modes=modes,
-            conv_smoothing=conv_smoothing,
-            gaussian_smoothing=gaussian_smoothing,
-            head=head,
-            input_name="node_features",
+            **{"preset": "seq2seq", **options},
         )
+        self.network.input_name = "node_features"
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -144,8 +105,7 @@ class Seq2SeqLatentGNN(Module):
                 each step. (default: ``False``)
 
         Returns:
-            tuple: The smoothed forecast :math:`[B, T_{out}, N]` and the attention :math:`[B, N, N]` in the last latent
-            layer, of the last time step, or of the window with ``graph_per="window"``.
+            tuple: The forecast :math:`[B, T_{out}, N]` and the attention :math:`[B, N, N]` in the last latent layer.
 
         Raises:
             TypeError: If an input is not a floating point tensor.
@@ -163,22 +123,25 @@ class Seq2SeqLatentGNN(Module):
         negative of ``distribution.log_prob(targets)`` is the loss to train with.
 
         Raises:
-            ValueError: If the model was made without ``head="gaussian"``.
+            ValueError: If the model was made without ``likelihood="gaussian"``.
         """
-        normal = self._forecast(node_features, None, False).distribution
+        normal = self._forecast(node_features).distribution
         return Normal(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
 
     def latent_graph(self, node_features: Tensor, *, layer: int = -1) -> LatentGraph:
-        r"""Graphs of a latent layer (default: the last), of batch shape :math:`[B, T_{in}]`, or :math:`[B]` with
-        ``graph_per="window"``.
+        r"""Graphs of a latent layer (default: the last), of batch shape :math:`[B, T_{in}]`, or :math:`[B]` where the
+        window has one.
 
         Raises:
             ValueError: If there is no such ``layer``.
         """
-        return self._forecast(node_features, None, False).layer_graph(layer)
+        return self._forecast(node_features).layer_graph(layer)
 
     def _forecast(
-        self, node_features: Tensor, targets: Tensor | None, teacher_forcing: bool
+        self,
+        node_features: Tensor,
+        targets: Tensor | None = None,
+        teacher_forcing: bool = False,
     ) -> Forecast:
         sizes = (None, None, self.num_nodes, self.node_input_dim)
         check_float_tensor("node_features", node_features, "[B, T_in, N, F]", sizes)
@@ -190,7 +153,7 @@ class Seq2SeqLatentGNN(Module):
             check_float_tensor("targets", targets, "[B, T_out, N]", expected)
             targets = targets.unsqueeze(-1)
         ratio = self.teacher_forcing_ratio if teacher_forcing else 0.0
-        return self.network(node_features, targets=targets, teacher_forcing_ratio=ratio)
+        return self.network.forecast(node_features, targets=targets, teacher_forcing_ratio=ratio)
 
     def __repr__(self) -> str:
         return (

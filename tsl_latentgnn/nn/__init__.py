@@ -1,6 +1,7 @@
 """Layers of the latent-graph forecaster. They need torch and torch_geometric only."""
 
 from .._renamed import moved
+from .forecast import Forecast
 from .fourier import CustomFourierLayer
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
@@ -13,6 +14,7 @@ __all__ = [
     "AttendingDecoder",
     "ConvSmoother",
     "CustomFourierLayer",
+    "Forecast",
     "GaussianSmoothingLayer",
     "HorizonReadout",
     "LSTMEncoder",
@@ -23,5 +25,5 @@ __all__ = [
 
 __getattr__ = moved(
     __name__,
-    {"Forecast": "models.Forecast", "LatentForecaster": "models.LatentForecaster"},
+    {"LatentForecaster": "models.LatentForecaster"},
 )

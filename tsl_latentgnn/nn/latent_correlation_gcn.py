@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Parameter
+from torch.nn import Linear
 from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.inits import glorot, zeros
@@ -20,15 +21,9 @@ from .._checks import (
     check_int,
     check_mask,
 )
-from .functional.attention import edge_softmax, repeat_graphs, topk_scores, weighted_sum
-from .functional.select import candidate_table
-from .latent_graph import LatentGraph, flat_edge_index
-
-#: Names of the parameters that a static correlation may have.
-STATIC_PARAMETERS = ("correlation", "target_embedding", "source_embedding")
-
-#: Smallest temperature: the largest score takes all, and scores divided by it are still numbers.
-MIN_TEMPERATURE = 1e-6
+from .functional.attention import repeat_graphs, weighted_sum
+from .graph_learner import Edges, GraphLearner, take_old_names
+from .latent_graph import flat_edge_index
 
 
 class LatentCorrelationGCN(MessagePassing):
@@ -120,12 +115,6 @@ class LatentCorrelationGCN(MessagePassing):
         self.in_features = check_int("in_features", in_features, 1)
         self.out_features = check_int("out_features", out_features, 1)
         self.num_nodes = check_int("num_nodes", num_nodes, 1)
-        if k_neighbors is not None:
-            check_int("k_neighbors", k_neighbors, 1, self.num_nodes)
-        self.k_neighbors = k_neighbors
-        self.dense_training = False
-        self.temperature = check_float("temperature", temperature, MIN_TEMPERATURE)
-        self.add_self_loops = check_bool("add_self_loops", add_self_loops)
         self.heads = check_int("heads", heads, 1)
         self.concat = check_bool("concat", concat)
         if self.concat and self.out_features % self.heads != 0:
@@ -134,34 +123,22 @@ class LatentCorrelationGCN(MessagePassing):
                 f"(got heads={heads} and out_features={out_features})."
             )
         self.head_features = self.out_features // self.heads if self.concat else self.out_features
-        if isinstance(static, str) and static != "full":
-            raise ValueError(f"'static' must be 'full', a rank or None (got {static!r}).")
-        if static is not None and not isinstance(static, str):
-            static = check_int("static", static, 1)
-        self.static = static
-        self.dynamic = check_bool("dynamic", dynamic)
-        if not self.dynamic and static is None:
-            raise ValueError(
-                "'static' must not be None when dynamic=False: nothing is left to score."
-            )
         self.dropout = check_float("dropout", dropout, 0.0, 1.0)
         check_bool("bias", bias)
-        table = None
-        if candidates is not None:
-            table = candidate_table(candidates, self.num_nodes, self.add_self_loops)
-            if k_neighbors is not None and k_neighbors > table.size(1):
-                raise ValueError(
-                    f"'k_neighbors' must be at most the largest number of candidates of a target, "
-                    f"{table.size(1)} (got {k_neighbors})."
-                )
-        self.register_buffer("candidates", table)
-
+        self.learner = GraphLearner(
+            self.in_features,
+            self.head_features,
+            self.num_nodes,
+            k_neighbors,
+            temperature,
+            add_self_loops,
+            self.heads,
+            static,
+            dynamic,
+            candidates,
+            bias,
+        )
         channels = self.heads * self.head_features
-        self.lin_query = self.lin_key = None
-        if self.dynamic:
-            self.lin_query = Linear(self.in_features, channels, bias=bias)
-            # A bias of the keys would add the same to all scores of a target.
-            self.lin_key = Linear(self.in_features, channels, bias=False)
         self.lin_value = Linear(self.in_features, channels, bias=bias)
         self.mlp = torch.nn.Sequential(
             Linear(self.out_features, self.out_features, bias=bias),
@@ -171,28 +148,30 @@ class LatentCorrelationGCN(MessagePassing):
         self.lin_residual: torch.nn.Module = torch.nn.Identity()
         if self.in_features != self.out_features:
             self.lin_residual = Linear(self.in_features, self.out_features, bias=False)
-        if static == "full":
-            columns = self.num_nodes if table is None else table.size(1)
-            self.correlation = Parameter(torch.empty(self.num_nodes, columns))
-        elif static is not None:
-            self.target_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
-            self.source_embedding = Parameter(torch.empty(self.num_nodes, int(static)))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
         super().reset_parameters()
-        linears = [self.lin_query, self.lin_key, self.lin_value, self.mlp[0], self.mlp[2]]
-        for linear in (*linears, self.lin_residual):
+        self.learner.reset_parameters()
+        for linear in (self.lin_value, self.mlp[0], self.mlp[2], self.lin_residual):
             if isinstance(linear, Linear):
                 glorot(linear.weight)
                 zeros(linear.bias)
-        if self.static == "full":
-            zeros(self.correlation)
-        elif self.static is not None:
-            # Scores of unit variance in all: large enough to tell the sources apart from the first step on.
-            for embedding in (self.target_embedding, self.source_embedding):
-                torch.nn.init.normal_(embedding, std=embedding.size(-1) ** -0.25)
+
+    @property
+    def k_neighbors(self) -> int | None:
+        """Number of sources of each target, the self edge included; ``None`` is all."""
+        return self.learner.k_neighbors
+
+    @property
+    def dense_training(self) -> bool:
+        """Whether training attends to all sources and teaches all scores; evaluation keeps to the best ``k``."""
+        return self.learner.dense_training
+
+    @dense_training.setter
+    def dense_training(self, value: bool) -> None:
+        self.learner.dense_training = value
 
     def forward(
         self,
@@ -221,136 +200,56 @@ class LatentCorrelationGCN(MessagePassing):
             TypeError: If ``x`` is not a floating point tensor or ``mask`` not a boolean one.
             ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
         """
-        self._check_features(x, batch_size, mask)
+        graphs = self._check_features(x, batch_size, mask)
         check_dtype("x", x, self.lin_value.weight.dtype)
         check_finite("x", x)
-        out, graph, alpha = self.convolve(x, batch_size, mask)
+        h = x.reshape(graphs, self.num_nodes, self.in_features)
+        edges = self.learner(h, None if mask is None else mask.reshape(graphs, self.num_nodes))
+        out = self.pass_messages(h, edges).view(*x.shape[:-1], self.out_features)
         if return_attention_weights:
-            return out, (graph.edge_index, alpha)
+            edges = edges.repeat(graphs // edges.num_graphs)
+            return out, (flat_edge_index(edges.neighbors), edges.weights.reshape(-1, self.heads))
         return out
 
-    def convolve(
-        self,
-        x: Tensor,
-        batch_size: int | None = None,
-        mask: Tensor | None = None,
-        summary: Tensor | None = None,
-    ) -> tuple[Tensor, LatentGraph, Tensor]:
-        r"""As :meth:`forward`, but returns the graphs as a :class:`LatentGraph` too, and does not look for NaN and Inf.
+    def pass_messages(self, h: Tensor, edges: Edges) -> Tensor:
+        r"""Pass messages along edges that are known, such as those of ``layer.learner(h, sources)``.
 
         Args:
-            x (torch.Tensor): See :meth:`forward`.
-            batch_size (int, optional): See :meth:`forward`. (default: ``None``)
-            mask (torch.Tensor, optional): See :meth:`forward`. (default: ``None``)
-            summary (torch.Tensor, optional): Features :math:`[B, N, F]` to score the graphs with, in the place of
-                ``x`` of shape :math:`[B, T, N, F]`: the :math:`T` inputs of a sample share a graph, and a source that
-                is masked in some of them leaves its weight to the others there. (default: ``None``)
+            h (torch.Tensor): Node features :math:`[G', N, F]`.
+            edges (Edges): Edges of :math:`G` graphs, each of which serves :math:`G' / G` consecutive inputs.
 
         Returns:
-            tuple: The output :math:`[*, N, F_{out}]` or :math:`[B \cdot N, F_{out}]`; the graphs, with the weights
-            averaged over the heads and the leading dimensions of ``x`` or ``summary`` (:math:`[B]` for a flat batch);
-            and the weights :math:`[E, \mathrm{heads}]` of the edges of all inputs.
+            torch.Tensor: Node features :math:`[G', N, F_{out}]`.
+
+        Raises:
+            TypeError: If ``h`` is not a floating point tensor.
+            ValueError: If a size does not fit.
         """
-        batch_shape = self._check_features(x, batch_size, mask)
-        h = x.reshape(-1, self.num_nodes, self.in_features)
-        sources = None if mask is None else mask.reshape(-1, self.num_nodes)
-        scored, seen = h, sources
-        if summary is not None:
-            sizes = (None, None, self.num_nodes, self.in_features)
-            check_float_tensor("x", x, "[B, T, N, F]", sizes)
-            check_float_tensor("summary", summary, "[B, N, F]", (x.size(0), *sizes[2:]))
-            batch_shape = tuple(summary.shape[:-2])
-            scored = summary.reshape(-1, self.num_nodes, self.in_features)
-            seen = None if sources is None else sources.unflatten(0, (scored.size(0), -1)).any(1)
-
-        scores, neighbors, present = self._score(scored, seen)
-        weights = edge_softmax(scores, present, self.temperature)
-        shape = (*batch_shape, self.num_nodes, neighbors.size(-1))
-        graph = LatentGraph(
-            repeat_graphs(neighbors, scored.size(0) // neighbors.size(0)).view(shape),
-            repeat_graphs(weights.mean(-1), scored.size(0) // neighbors.size(0)).view(shape),
-        )
-
-        times = h.size(0) // neighbors.size(0)
-        alpha, neighbors = repeat_graphs(weights, times), repeat_graphs(neighbors, times)
-        if summary is not None and sources is not None and present is not None:
-            here = sources.gather(1, neighbors.flatten(1)).view(neighbors.shape)
-            here = here & repeat_graphs(present, times)
-            alpha = edge_softmax(repeat_graphs(scores, times), here, self.temperature)
+        check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
+        if h.size(0) % edges.num_graphs != 0:
+            raise ValueError(
+                f"'edges' must be those of a number of graphs that divides the {h.size(0)} inputs of 'h' "
+                f"(got {edges.num_graphs} graphs)."
+            )
         value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
-        messages = self._sum(alpha, value, neighbors)
+        times = h.size(0) // edges.num_graphs
+        neighbors = repeat_graphs(edges.neighbors, times)
+        alpha = F.dropout(repeat_graphs(edges.weights, times), self.dropout, self.training)
+        if self._is_observed():
+            messages = self.propagate(
+                flat_edge_index(neighbors),
+                x=value.flatten(0, 1),
+                alpha=alpha.reshape(-1, self.heads),
+                size=(value.size(0) * self.num_nodes,) * 2,
+            ).view(value.shape)
+        else:
+            messages = weighted_sum(alpha, value, neighbors, edges.dense)
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
-        out = self.mlp(messages) + self.lin_residual(h)
-        return out.view(*x.shape[:-1], self.out_features), graph, alpha.reshape(-1, self.heads)
-
-    def _num_sources(self) -> int | None:
-        """Number of sources of each target at present; ``None`` is all."""
-        return None if self.training and self.dense_training else self.k_neighbors
-
-    def _score(self, h: Tensor, sources: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Scores, sources, and presence of the edges of the graphs of ``h``, or of the one graph that serves all."""
-        if not self.dynamic and sources is None:
-            h = h[:1]
-        query, key, scale = self._score_factors(h)
-        return topk_scores(
-            query,
-            key,
-            self._num_sources(),
-            scale=scale,
-            bias=self.correlation if self.static == "full" else None,
-            mask=sources,
-            candidates=self.candidates,
-            self_loops=self.add_self_loops,
-        )
-
-    def _sum(self, alpha: Tensor, value: Tensor, neighbors: Tensor) -> Tensor:
-        """Sums of the messages ``[G, N, heads, d]``, edge by edge only if somebody wants to see them."""
-        alpha = F.dropout(alpha, self.dropout, self.training)
-        if not self._is_observed():
-            dense = self._num_sources() is None and self.candidates is None
-            return weighted_sum(alpha, value, neighbors, dense)
-        return self.propagate(
-            flat_edge_index(neighbors),
-            x=value.flatten(0, 1),
-            alpha=alpha.reshape(-1, self.heads),
-            size=(value.size(0) * self.num_nodes,) * 2,
-        ).view(value.shape)
+        return self.mlp(messages) + self.lin_residual(h)
 
     def message(self, x_j: Tensor, alpha: Tensor) -> Tensor:
         """Message of each edge: ``x_j`` ``[E, heads, d]`` times ``alpha`` ``[E, heads]``."""
         return alpha.unsqueeze(-1) * x_j
-
-    def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor, float]:
-        r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
-        queries, keys, scale = [], [], 1.0
-        if self.lin_query is not None and self.lin_key is not None:
-            if self.heads == 1 and self.in_features <= self.head_features:
-                # <W_q x_i, W_k x_j> = <W_k^T W_q x_i, x_j>: one map instead of two, the nodes themselves are the keys.
-                to_nodes = self.lin_key.weight.T
-                bias = self.lin_query.bias
-                query = F.linear(
-                    h, to_nodes @ self.lin_query.weight, None if bias is None else to_nodes @ bias
-                )
-                key = h.to(query.dtype)  # lower under autocast
-            else:
-                query, key = self.lin_query(h), self.lin_key(h)
-            queries.append(query.unflatten(-1, (self.heads, -1)))
-            keys.append(key.unflatten(-1, (self.heads, -1)))
-            scale = self.head_features**-0.5
-        if isinstance(self.static, int):
-            # The low-rank correlation rides along in the product as r more channels, to which no scale applies.
-            for factors, embedding in (
-                (queries, self.target_embedding / scale),
-                (keys, self.source_embedding),
-            ):
-                rows = embedding.view(1, self.num_nodes, 1, -1)
-                factors.append(rows.expand(h.size(0), -1, self.heads, -1).to(h.dtype))
-        if not queries:  # a full static correlation alone
-            nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)
-            return nothing, nothing, scale
-        if len(queries) == 1:
-            return queries[0], keys[0], scale
-        return torch.cat(queries, -1), torch.cat(keys, -1), scale
 
     def _is_observed(self) -> bool:
         """Whether somebody wants to see or change the messages: a hook or an explainer."""
@@ -364,10 +263,8 @@ class LatentCorrelationGCN(MessagePassing):
             or self._aggregate_forward_hooks
         )
 
-    def _check_features(
-        self, x: Tensor, batch_size: int | None, mask: Tensor | None
-    ) -> tuple[int, ...]:
-        """Check the input and return the shape of the batch of graphs."""
+    def _check_features(self, x: Tensor, batch_size: int | None, mask: Tensor | None) -> int:
+        """Check the input and return the number of its graphs."""
         flat = batch_size is not None or (isinstance(x, Tensor) and x.size(0) != self.num_nodes)
         if isinstance(x, Tensor) and x.dim() == 2 and flat:
             check_float_tensor("x", x, "[B*N, F]", (None, self.in_features))
@@ -376,13 +273,12 @@ class LatentCorrelationGCN(MessagePassing):
                     f"'x' [B*N, F] must have a multiple of num_nodes={self.num_nodes} rows "
                     f"(got shape {list(x.shape)})."
                 )
-            batch_shape: tuple[int, ...] = (x.size(0) // self.num_nodes,)
+            graphs = x.size(0) // self.num_nodes
         else:
             leading = x.dim() - 2 if isinstance(x, Tensor) and x.dim() > 2 else 0
             sizes = (None,) * leading + (self.num_nodes, self.in_features)
             check_float_tensor("x", x, "[*, N, F]", sizes)
-            batch_shape = tuple(x.shape[:-2])
-        graphs = math.prod(batch_shape)
+            graphs = math.prod(x.shape[:-2])
         if batch_size is not None and check_int("batch_size", batch_size, 1) != graphs:
             raise ValueError(
                 f"'batch_size' must be the number of graphs in 'x', {graphs} for shape "
@@ -390,7 +286,12 @@ class LatentCorrelationGCN(MessagePassing):
             )
         if mask is not None:
             check_mask("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
-        return batch_shape
+        return graphs
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the weights of 0.1, too."""
+        take_old_names(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __repr__(self) -> str:
         neighbors = "" if self.k_neighbors is None else f", k_neighbors={self.k_neighbors}"

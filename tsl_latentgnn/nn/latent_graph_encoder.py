@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import Dropout, LayerNorm, Module, ModuleList
@@ -15,7 +17,7 @@ from .._checks import (
     check_int,
     check_mask,
 )
-from .latent_correlation_gcn import STATIC_PARAMETERS, LatentCorrelationGCN
+from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
 NORMS = (None, "layer", "batch", "graph")
@@ -65,34 +67,30 @@ class LatentGraphEncoder(Module):
         **kwargs: object,
     ) -> None:
         super().__init__()
+        self.hidden_size, self.num_nodes = hidden_size, num_nodes
         check_int("num_layers", num_layers, 1)
         self.norm = check_choice("norm", norm, NORMS)
         self.graph_per = check_choice("graph_per", graph_per, CADENCES)
         self.dropout = Dropout(check_float("dropout", dropout, 0.0, 1.0))
-        self.convs = ModuleList(
+        convs = [
             LatentCorrelationGCN(hidden_size, hidden_size, num_nodes, dropout=dropout, **kwargs)  # type: ignore[arg-type]
             for _ in range(num_layers)
-        )
+        ]
+        self.convs = ModuleList(convs)
         if check_bool("shared_static", shared_static):
-            self._share_static()
+            first, *others = (conv.learner for conv in convs)
+            if first.static is None:
+                raise ValueError(
+                    "'shared_static' must be False when static=None: there is nothing to share."
+                )
+            for learner in others:
+                learner.share_static(first)
         self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
         for module in (*self.convs, *self.norms):
             module.reset_parameters()
-
-    def _share_static(self) -> None:
-        """Let the first layer's parameters of the static correlation be those of all layers."""
-        first, *others = self.convs
-        names = [name for name in STATIC_PARAMETERS if hasattr(first, name)]
-        if not names:
-            raise ValueError(
-                "'shared_static' must be False when static=None: there is nothing to share."
-            )
-        for conv in others:
-            for name in names:
-                setattr(conv, name, getattr(first, name))
 
     def forward(
         self, h: Tensor, mask: Tensor | None = None
@@ -111,20 +109,43 @@ class LatentGraphEncoder(Module):
             TypeError: If ``h`` is not a floating point tensor or ``mask`` not a boolean one.
             ValueError: If a shape does not fit.
         """
-        per_window = self.graph_per == "window" and isinstance(h, Tensor) and h.dim() == 4
-        if per_window:
-            check_float_tensor("h", h, "[B, T, N, H]", (None,) * 4)
-        if per_window and mask is not None:
+        single = isinstance(h, Tensor) and h.dim() == 3
+        shape = "[B, N, H]" if single else "[B, T, N, H]"
+        sizes = (None,) * (1 if single else 2) + (self.num_nodes, self.hidden_size)
+        check_float_tensor("h", h, shape, sizes)
+        if mask is not None:
             check_mask("mask", mask, "of the shape of 'h' without its features", h.shape[:-1])
+        per_step = self.graph_per == "step" and h.dim() == 4
+        if per_step:  # each on its own, so that their order does not matter: as they are in memory
+            h, mask = h.transpose(0, 1), None if mask is None else mask.transpose(0, 1)
         graphs = []
         for layer, conv in enumerate(self.convs):
-            summary = _mean_over_steps(h, mask) if per_window else None
-            h, graph, _ = conv.convolve(h, mask=mask, summary=summary)  # type: ignore[operator]
-            graphs.append(graph)
-            if self.norm is not None:
-                h = self._normalize(self.norms[layer], h, mask)
+            out, graph = self._convolve(conv, h, mask)
+            h = out if self.norm is None else self._normalize(self.norms[layer], out, mask)
             h = self.dropout(h)
+            graphs.append(graph)
+        if per_step:
+            h = h.transpose(0, 1)
+            graphs = [
+                LatentGraph(graph.neighbors.transpose(0, 1), graph.weights.transpose(0, 1))
+                for graph in graphs
+            ]
         return h, tuple(graphs)
+
+    def _convolve(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Tensor, LatentGraph]:
+        """Output of a layer for ``h`` ``[*, N, H]``, and its graphs."""
+        inputs = h.flatten(0, -3)
+        sources = None if mask is None else mask.flatten(0, -2)
+        if self.graph_per == "window" and h.dim() == 4:
+            seen = None if mask is None else mask.any(1)
+            edges = conv.learner(_mean_over_steps(h, mask), seen)
+            graph = edges.graph(h.shape[:1])
+            if sources is not None:
+                edges = edges.restrict(sources)
+        else:
+            edges = conv.learner(inputs, sources)
+            graph = edges.graph(h.shape[:-2])
+        return conv.pass_messages(inputs, edges).view(*h.shape[:-1], -1), graph
 
     def _normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
         if self.norm == "layer":

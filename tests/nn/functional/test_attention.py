@@ -1,13 +1,26 @@
 import math
 
 from tsl_latentgnn.nn.functional import select as module
-from tsl_latentgnn.nn.functional.attention import topk_attention, topk_scores
+from tsl_latentgnn.nn.functional.attention import topk_scores, weighted_sum
 from tsl_latentgnn.nn.functional.select import candidate_table
+from tsl_latentgnn.nn.graph_learner import Edges
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+
+def topk_attention(query, key, value, k, *, temperature=1.0, **options):
+    """Messages, sources and weights as the layer makes them."""
+    scores, *others = topk_scores(query, key, k, **options)
+    dense = k is None and options.get("candidates") is None
+    edges = Edges.of(scores / temperature, *others, dense)
+    return (
+        weighted_sum(edges.weights, value, edges.neighbors, dense),
+        edges.neighbors,
+        edges.weights,
+    )
 
 
 def reference(

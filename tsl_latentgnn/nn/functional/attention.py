@@ -13,68 +13,6 @@ from .edges import edge_score, edge_sum, precise
 from .select import select_candidates, select_sources
 
 
-def topk_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    k: int | None,
-    *,
-    scale: float = 1.0,
-    bias: Tensor | None = None,
-    mask: Tensor | None = None,
-    candidates: Tensor | None = None,
-    temperature: float = 1.0,
-    self_loops: bool = False,
-    block_bytes: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Attention of every target over its :math:`k` best sources, chosen by the mean score of the heads.
-
-    .. math::
-        s_{ij}^h = \lambda \langle \mathbf{q}_i^h, \mathbf{k}_j^h \rangle + b_{ij}, \qquad
-        \mathcal{N}_k(i) = \operatorname{top-k}_j \frac{1}{H} \sum_h s_{ij}^h, \qquad
-        \alpha_{ij}^h = \mathrm{softmax}_{j \in \mathcal{N}_k(i)} \frac{s_{ij}^h}{\tau}, \qquad
-        \mathbf{m}_i^h = \sum_{j \in \mathcal{N}_k(i)} \alpha_{ij}^h \mathbf{v}_j^h
-
-    It is :func:`topk_scores`, :func:`edge_softmax` and :func:`weighted_sum` in turn.
-
-    Args:
-        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, H, d]`.
-        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, H, d]`.
-        value (torch.Tensor): Values, shape :math:`[G', N, H, d_v]` with :math:`G'` a multiple of :math:`G`: each graph
-            serves :math:`G' / G` consecutive values.
-        k (int, optional): Number of sources of each target, :math:`1 \le k \le N`; ``None`` is all.
-        scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
-        bias (torch.Tensor, optional): Matrix :math:`[N, N]` (:math:`[N, C]` with ``candidates``) added to the scores of
-            every graph and head. (default: ``None``)
-        mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`. The others get weight 0, as does
-            a target without any source. (default: ``None``)
-        candidates (torch.Tensor, optional): Sources that each target may choose from, shape :math:`[N, C]` in ascending
-            order, -1 where there are fewer; with ``self_loops`` column 0 is the target itself. ``None`` is all nodes.
-            (default: ``None``)
-        temperature (float): Temperature :math:`\tau`. (default: ``1.0``)
-        self_loops (bool): Whether every target is the first of its own :math:`k` sources. (default: ``False``)
-        block_bytes (int, optional): Memory budget of one block of scores, in bytes; by default 16 MiB on a CPU and
-            256 MiB elsewhere. (default: ``None``)
-
-    Returns:
-        tuple: Messages :math:`[G', N, H, d_v]`, sources :math:`[G, N, k]`, and weights :math:`[G, N, k, H]`.
-    """
-    scores, neighbors, present = topk_scores(
-        query,
-        key,
-        k,
-        scale=scale,
-        bias=bias,
-        mask=mask,
-        candidates=candidates,
-        self_loops=self_loops,
-        block_bytes=block_bytes,
-    )
-    weights = edge_softmax(scores, present, temperature)
-    dense = k is None and candidates is None
-    return weighted_sum(weights, value, neighbors, dense), neighbors, weights
-
-
 def topk_scores(
     query: Tensor,
     key: Tensor,
@@ -87,11 +25,31 @@ def topk_scores(
     self_loops: bool = False,
     block_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    r"""The :math:`k` best sources of every target and their scores; arguments as for :func:`topk_attention`.
+    r"""The :math:`k` best sources of every target, by the mean score of the heads, and their scores.
 
-    Of equal scores the source of lower index wins, whatever the size of the blocks. Only the scores of the edges have a
-    gradient, and only they are kept for it. Scores are of 32 bits at least, under autocast too: in half precision many
-    would be equal, and large ones Inf.
+    .. math::
+        s_{ij}^h = \lambda \langle \mathbf{q}_i^h, \mathbf{k}_j^h \rangle + b_{ij}, \qquad
+        \mathcal{N}_k(i) = \operatorname{top-k}_j \frac{1}{H} \sum_h s_{ij}^h
+
+    With :func:`edge_softmax` and :func:`weighted_sum` it is attention over these sources. Of equal scores the source of
+    lower index wins, whatever the size of the blocks. Only the scores of the edges have a gradient, and only they are
+    kept for it. Scores are of 32 bits at least, under autocast too: in half precision many would be equal, and large
+    ones Inf.
+
+    Args:
+        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, H, d]`.
+        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, H, d]`.
+        k (int, optional): Number of sources of each target, :math:`1 \le k \le N`; ``None`` is all.
+        scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, N]` (:math:`[N, C]` with ``candidates``) added to the scores of
+            every graph and head. (default: ``None``)
+        mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`. (default: ``None``)
+        candidates (torch.Tensor, optional): Sources that each target may choose from, shape :math:`[N, C]` in ascending
+            order, -1 where there are fewer; with ``self_loops`` column 0 is the target itself. ``None`` is all nodes.
+            (default: ``None``)
+        self_loops (bool): Whether every target is the first of its own :math:`k` sources. (default: ``False``)
+        block_bytes (int, optional): Memory budget of one block of scores, in bytes; by default 16 MiB on a CPU and
+            256 MiB elsewhere. (default: ``None``)
 
     Returns:
         tuple: Scores :math:`[G, N, k, H]`; sources :math:`[G, N, k]`; and which of these may send, booleans
@@ -146,9 +104,8 @@ def topk_scores(
     return scores, neighbors, present
 
 
-def edge_softmax(scores: Tensor, present: Tensor | None, temperature: float) -> Tensor:
+def edge_softmax(scores: Tensor, present: Tensor | None) -> Tensor:
     """Softmax of scores ``[G, N, k, H]`` over the sources; those not ``present`` ``[G, N, k]`` get 0."""
-    scores = scores / temperature
     if present is None:
         return torch.softmax(scores, dim=2)
     present = present.unsqueeze(-1)

@@ -1,0 +1,90 @@
+"""Named settings of the network, and what lets a constructor take one by its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._checks import check_choice
+from .._renamed import warn_renamed
+
+#: What each preset says of the network's options; whatever the caller gives wins over it.
+PRESETS: dict[str, dict[str, Any]] = {
+    # Time first, then messages once per window along one learned graph; all steps are read at once.
+    "state": {
+        "hidden_size": 64,
+        "k_neighbors": 8,
+        "static": "full",
+        "dynamic": False,
+        "shared_static": True,
+        "graph_at": "state",
+        "latent_layers": 2,
+        "lstm_layers": 1,
+        "dropout": 0.1,
+        "modes": None,
+        "node_emb_size": 16,
+        "decoder": "direct",
+        "residual": True,
+        "conv_smoothing": False,
+        "gaussian_smoothing": False,
+    },
+    # The documented computation of Seq2SeqLatentGNN: a graph for every step, a decoder with attention.
+    "seq2seq": {
+        "hidden_size": 64,
+        "k_neighbors": 4,
+        "static": "full",
+        "dynamic": True,
+        "shared_static": False,
+        "graph_at": "input",
+        "latent_layers": 2,
+        "lstm_layers": 2,
+        "dropout": 0.0,
+        "modes": (8, 8),
+        "node_emb_size": 0,
+        "decoder": "attention",
+        "residual": False,
+        "conv_smoothing": True,
+        "gaussian_smoothing": True,
+    },
+}
+
+#: Arguments of 0.1 by their names today.
+RENAMED = {"head": "likelihood", "num_nodes": "n_nodes"}
+
+
+def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options with what their preset says beside them, ``k_neighbors`` at most the number of nodes.
+
+    Raises:
+        ValueError: If there is no such preset.
+    """
+    preset = check_choice("preset", options.get("preset", "state"), tuple(PRESETS))
+    filled = {**PRESETS[preset], **options}
+    nodes = options.get("n_nodes")
+    if "k_neighbors" not in options and isinstance(nodes, int) and nodes >= 1:
+        filled["k_neighbors"] = min(filled["k_neighbors"], nodes)
+    return filled
+
+
+def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
+    """Let ``init`` find in its arguments what the preset says of those that the caller does not give."""
+    signature = inspect.signature(init)
+    names = list(signature.parameters)[1:]
+
+    @functools.wraps(init)
+    def init_with_preset(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = dict(zip(names, args, strict=False))
+        for old, new in RENAMED.items():
+            if old in kwargs:
+                if new in kwargs or new in given:
+                    raise TypeError(f"'{new}' must not be given twice (got '{old}', too).")
+                warn_renamed(f"{type(self).__name__}({old}=)", f"{new}=")
+                kwargs[new] = kwargs.pop(old)
+        filled = fill_in({**given, **kwargs})
+        init(self, *args, **{name: filled[name] for name in filled if name not in given})
+
+    # tsl reads the signature without a look at what is wrapped.
+    init_with_preset.__signature__ = signature  # type: ignore[attr-defined]
+    return init_with_preset

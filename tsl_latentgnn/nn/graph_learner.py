@@ -1,0 +1,257 @@
+"""Who listens to whom: the graph of an input, from attention between its nodes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Linear, Module, Parameter
+from torch.nn import functional as F
+from torch_geometric.nn.inits import glorot, zeros
+
+from .._checks import check_bool, check_float, check_float_tensor, check_int, check_mask
+from .functional.attention import edge_softmax, repeat_graphs, topk_scores
+from .functional.select import candidate_table
+from .latent_graph import LatentGraph
+
+#: Smallest temperature: the largest score takes all, and scores divided by it are still numbers.
+MIN_TEMPERATURE = 1e-6
+
+
+class Edges(NamedTuple):
+    r"""The edges of :math:`G` graphs in which every target has :math:`k` sources; :meth:`of` weighs them.
+
+    Args:
+        scores (torch.Tensor): Score of each edge, by the temperature, shape :math:`[G, N, k, H]`.
+        weights (torch.Tensor): Their softmax over the sources that are present, of the same shape.
+        neighbors (torch.Tensor): Source of each edge, shape :math:`[G, N, k]`.
+        present (torch.Tensor, optional): Which edges there are, booleans :math:`[G, N, k]`; the others have weight 0.
+            ``None`` is all.
+        dense (bool): Whether the sources of every target are all nodes in their order.
+    """
+
+    scores: Tensor
+    weights: Tensor
+    neighbors: Tensor
+    present: Tensor | None
+    dense: bool
+
+    @classmethod
+    def of(
+        cls, scores: Tensor, neighbors: Tensor, present: Tensor | None = None, dense: bool = False
+    ) -> Edges:
+        """Return edges with the weights that follow from their scores."""
+        return cls(scores, edge_softmax(scores, present), neighbors, present, dense)
+
+    @property
+    def num_graphs(self) -> int:
+        """Number of graphs :math:`G`; 1 for a graph that serves every input."""
+        return self.neighbors.size(0)
+
+    def repeat(self, times: int) -> Edges:
+        """Return each graph ``times`` in a row, for the inputs that share it."""
+        return Edges(
+            repeat_graphs(self.scores, times),
+            repeat_graphs(self.weights, times),
+            repeat_graphs(self.neighbors, times),
+            None if self.present is None else repeat_graphs(self.present, times),
+            self.dense,
+        )
+
+    def restrict(self, sources: Tensor) -> Edges:
+        r"""Return the graphs without the edges from nodes that are away, which leave their weight to the others.
+
+        Args:
+            sources (torch.Tensor): Nodes that are there, booleans :math:`[G', N]` with :math:`G'` a multiple of
+                :math:`G`: each graph serves :math:`G' / G` rows.
+        """
+        edges = self.repeat(sources.size(0) // self.num_graphs)
+        here = sources.gather(1, edges.neighbors.flatten(1)).view(edges.neighbors.shape)
+        here = here if edges.present is None else here & edges.present
+        return Edges.of(edges.scores, edges.neighbors, here, self.dense)
+
+    def graph(self, batch_shape: tuple[int, ...]) -> LatentGraph:
+        """Return the edges as a result of the given batch shape, their weights averaged over the heads."""
+        times = math.prod(batch_shape) // self.num_graphs
+        shape = (*batch_shape, *self.neighbors.shape[1:])
+        neighbors = repeat_graphs(self.neighbors, times)
+        weights = repeat_graphs(self.weights.mean(-1), times)
+        return LatentGraph(neighbors.view(shape), weights.view(shape))
+
+
+class GraphLearner(Module):
+    r"""Choose the :math:`k` sources of every target by their scores, and weigh them.
+
+    The formula, and what the arguments mean, are those of :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`, which owns
+    the learner and draws its parameters.
+
+    Args:
+        in_features (int): Size of each input node :math:`F`.
+        head_features (int): Size of queries and keys of each head :math:`d`.
+        num_nodes (int): Number of nodes :math:`N`.
+        k_neighbors (int, optional): Number of sources :math:`k` of each target; ``None`` is all.
+        temperature (float): Temperature :math:`\tau` of the softmax.
+        add_self_loops (bool): Whether the self edge of a target is always one of its :math:`k`.
+        heads (int): Number of attention heads :math:`H`.
+        static (str or int, optional): Static correlation: ``"full"``, a rank, or ``None``.
+        dynamic (bool): Whether the scores depend on the input.
+        candidates (torch.Tensor, optional): Who may be a source of whom.
+        bias (bool): Whether the map of the queries has an additive bias.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
+
+    Shapes:
+        - **input:** node features :math:`[G, N, F]`, and booleans :math:`[G, N]` of the nodes that may be sources
+        - **output:** :class:`Edges` of :math:`G` graphs, or of the one graph that serves every input
+    """
+
+    candidates: Tensor | None
+
+    #: Names of the parameters that a static correlation may have.
+    STATIC = ("correlation", "target_embedding", "source_embedding")
+
+    def __init__(
+        self,
+        in_features: int,
+        head_features: int,
+        num_nodes: int,
+        k_neighbors: int | None,
+        temperature: float,
+        add_self_loops: bool,
+        heads: int,
+        static: str | int | None,
+        dynamic: bool,
+        candidates: Tensor | None,
+        bias: bool,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.head_features = in_features, head_features
+        self.num_nodes, self.heads = num_nodes, heads
+        if k_neighbors is not None:
+            check_int("k_neighbors", k_neighbors, 1, num_nodes)
+        self.k_neighbors = k_neighbors
+        self.dense_training = False
+        self.temperature = check_float("temperature", temperature, MIN_TEMPERATURE)
+        self.add_self_loops = check_bool("add_self_loops", add_self_loops)
+        if isinstance(static, str) and static != "full":
+            raise ValueError(f"'static' must be 'full', a rank or None (got {static!r}).")
+        if static is not None and not isinstance(static, str):
+            static = check_int("static", static, 1)
+        self.static = static
+        self.dynamic = check_bool("dynamic", dynamic)
+        if not self.dynamic and static is None:
+            raise ValueError(
+                "'static' must not be None when dynamic=False: nothing is left to score."
+            )
+        table = None
+        if candidates is not None:
+            table = candidate_table(candidates, num_nodes, add_self_loops)
+            if k_neighbors is not None and k_neighbors > table.size(1):
+                raise ValueError(
+                    f"'k_neighbors' must be at most the largest number of candidates of a target, "
+                    f"{table.size(1)} (got {k_neighbors})."
+                )
+        self.register_buffer("candidates", table)
+
+        self.lin_query = self.lin_key = None
+        if self.dynamic:
+            self.lin_query = Linear(in_features, heads * head_features, bias=bias)
+            # A bias of the keys would add the same to all scores of a target.
+            self.lin_key = Linear(in_features, heads * head_features, bias=False)
+        if static == "full":
+            columns = num_nodes if table is None else table.size(1)
+            self.correlation = Parameter(torch.empty(num_nodes, columns))
+        elif static is not None:
+            self.target_embedding = Parameter(torch.empty(num_nodes, int(static)))
+            self.source_embedding = Parameter(torch.empty(num_nodes, int(static)))
+
+    def reset_parameters(self) -> None:
+        """Draw all learnable parameters anew."""
+        for linear in (self.lin_query, self.lin_key):
+            if linear is not None:
+                glorot(linear.weight)
+                zeros(linear.bias)
+        if self.static == "full":
+            zeros(self.correlation)
+        elif self.static is not None:
+            # Scores of unit variance in all: large enough to tell the sources apart from the first step on.
+            for embedding in (self.target_embedding, self.source_embedding):
+                torch.nn.init.normal_(embedding, std=embedding.size(-1) ** -0.25)
+
+    def share_static(self, other: GraphLearner) -> None:
+        """Let the static correlation be that of another learner."""
+        for name in self.STATIC:
+            if hasattr(other, name):
+                setattr(self, name, getattr(other, name))
+
+    def forward(self, h: Tensor, sources: Tensor | None = None) -> Edges:
+        """Return the edges of the graphs of ``h``, or of the one graph that serves all.
+
+        Raises:
+            TypeError: If ``h`` is not a floating point tensor or ``sources`` not a boolean one.
+            ValueError: If a size does not fit.
+        """
+        check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
+        if sources is not None:
+            check_mask("sources", sources, "[G, N]", h.shape[:-1])
+        if not self.dynamic and sources is None:
+            h = h[:1]
+        query, key, scale = self._score_factors(h)
+        k = None if self.training and self.dense_training else self.k_neighbors
+        scores, neighbors, present = topk_scores(
+            query,
+            key,
+            k,
+            scale=scale,
+            bias=self.correlation if self.static == "full" else None,
+            mask=sources,
+            candidates=self.candidates,
+            self_loops=self.add_self_loops,
+        )
+        dense = k is None and self.candidates is None
+        return Edges.of(scores / self.temperature, neighbors, present, dense)
+
+    def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor, float]:
+        r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
+        queries, keys, scale = [], [], 1.0
+        if self.lin_query is not None and self.lin_key is not None:
+            if self.heads == 1 and self.in_features <= self.head_features:
+                # <W_q x_i, W_k x_j> = <W_k^T W_q x_i, x_j>: one map instead of two, the nodes themselves are the keys.
+                to_nodes = self.lin_key.weight.T
+                bias = self.lin_query.bias
+                query = F.linear(
+                    h, to_nodes @ self.lin_query.weight, None if bias is None else to_nodes @ bias
+                )
+                key = h.to(query.dtype)  # lower under autocast
+            else:
+                query, key = self.lin_query(h), self.lin_key(h)
+            queries.append(query.unflatten(-1, (self.heads, -1)))
+            keys.append(key.unflatten(-1, (self.heads, -1)))
+            scale = self.head_features**-0.5
+        if isinstance(self.static, int):
+            # The low-rank correlation rides along in the product as r more channels, to which no scale applies.
+            for factors, embedding in (
+                (queries, self.target_embedding / scale),
+                (keys, self.source_embedding),
+            ):
+                rows = embedding.view(1, self.num_nodes, 1, -1)
+                factors.append(rows.expand(h.size(0), -1, self.heads, -1).to(h.dtype))
+        if not queries:  # a full static correlation alone
+            nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)
+            return nothing, nothing, scale
+        if len(queries) == 1:
+            return queries[0], keys[0], scale
+        return torch.cat(queries, -1), torch.cat(keys, -1), scale
+
+
+def take_old_names(state_dict: dict[str, Any], prefix: str) -> None:
+    """Rename in a state of 0.1, where the layer was its own learner, what is the learner's now."""
+    own = ("lin_query.", "lin_key.", "candidates", *GraphLearner.STATIC)
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        rest = name.removeprefix(prefix)
+        if rest.startswith(own):
+            state_dict[f"{prefix}learner.{rest}"] = state_dict.pop(name)
