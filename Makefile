@@ -1,12 +1,16 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz coverage lint bench test-native test-oldest dist clean
+.PHONY: help install demo test test-avx2 fuzz coverage lint bench test-native test-oldest dist clean
 
 PYTHON ?= python3
+# The one that constraints-oldest.txt is for.
+OLDEST_PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The demo needs a third of the packages: it does not wait for the others.
+DEMO_READY := $(VENV)/.ready-demo
 # The native extensions live in an environment of their own, so that `make test` stays without them.
 NATIVE := .venv-native
 NATIVE_READY := $(NATIVE)/.ready
@@ -14,29 +18,41 @@ NATIVE_READY := $(NATIVE)/.ready
 OLDEST := .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 SMOKE := .venv-smoke
-PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check
+# Compiled where they are first imported: most modules never are.
+PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
+EVERYTHING := -e ".[bench,sweep,deploy,viz,dev]"
+# Two processes of one thread each.
+PYTEST := bin/python -m pytest -n 2 --dist worksteal
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## Create .venv with the tested versions
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,deploy,viz,dev]"
+	$(VENV)/$(PIP_INSTALL) -c constraints.txt $(EVERYTHING)
+	@touch $(DEMO_READY) $@
+
+$(DEMO_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/$(PIP_INSTALL) -c constraints.txt -e ".[demo]"
 	@touch $@
 
-demo: $(READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned graph
-	$(BIN)/python -m benchmarks.demo
+demo: $(DEMO_READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned graph
+	$(BIN)/python -m benchmarks.studies.demo
 
 test: $(READY) ## Run the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST)
+
+test-avx2: $(READY) ## Run the tests of layers and models as on a CPU without bfloat16
+	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/nn tests/models
 
 fuzz: $(READY) ## Try 20,000 wild arguments, inputs and files
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=long
+	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/test_fuzz.py --hypothesis-profile=long
 
 coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov
+	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) --cov
 
 lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/ruff check .
@@ -48,20 +64,22 @@ bench: $(READY) ## Measure the speed of the layers and models
 
 $(NATIVE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(NATIVE)
-	$(NATIVE)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[bench,sweep,deploy,viz,dev]" "setuptools>=77" wheel
+	$(NATIVE)/$(PIP_INSTALL) -c constraints.txt $(EVERYTHING) "setuptools>=77" wheel
 	$(NATIVE)/bin/python -m pip install --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[native]"
 	@touch $@
 
 test-native: $(NATIVE_READY) ## Build torch-scatter and torch-sparse, run the tsl-facing tests on them
-	OMP_NUM_THREADS=1 $(NATIVE)/bin/python -m pytest -m tsl
+	OMP_NUM_THREADS=1 $(NATIVE)/$(PYTEST) -m tsl
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt
-	python3.11 -m venv $(OLDEST)
-	$(OLDEST)/$(PIP_INSTALL) -c constraints-oldest.txt -e ".[bench,sweep,deploy,viz,dev]"
+	@command -v $(OLDEST_PYTHON) > /dev/null || \
+		{ echo "The oldest versions need Python 3.11: make test-oldest OLDEST_PYTHON=/path/to/python3.11"; exit 1; }
+	$(OLDEST_PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/$(PIP_INSTALL) -c constraints-oldest.txt $(EVERYTHING)
 	@touch $@
 
 test-oldest: $(OLDEST_READY) ## Run the test suite on the oldest supported versions (Python 3.11)
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(OLDEST)/$(PYTEST)
 
 dist: $(READY) ## Build wheel and sdist, and try each in an empty environment
 	rm -rf build dist

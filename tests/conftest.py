@@ -1,11 +1,18 @@
-"""No test reaches the network. ``--hypothesis-profile=long`` runs twenty times the examples and more."""
+"""No test reaches the network, or hangs on what another has drawn.
+
+``--hypothesis-profile=long`` runs twenty times the examples and more; ``--draw=1`` and so on make other random numbers
+of those that a test does not seed itself.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("default", deadline=None)
@@ -15,6 +22,17 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def pytest_addoption(parser):
+    parser.addoption("--draw", type=int, default=0, help="seed of every test's random numbers")
+
+
+@pytest.fixture(autouse=True)
+def seeded(request):
+    """Start every test from the same random numbers, whichever ran before it in this process."""
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(request.config.getoption("draw"))
 
 
 def is_loopback(host: str) -> bool:

@@ -66,6 +66,16 @@ assert issubclass(LatentGNNPredictor, Predictor)
     assert loaded(code, ["tsl", *EXTENSIONS]) == ["tsl", *EXTENSIONS]
 
 
+def test_the_demo_needs_what_its_extra_installs():
+    absent = "hypothesis onnx onnxruntime onnxscript optuna pyarrow tabulate tensorboard wandb"
+    code = f"""
+for name in {absent.split()}:
+    sys.modules[name] = None
+import benchmarks.studies.demo
+"""
+    loaded(code, [])
+
+
 def test_unknown_names():
     import tsl_latentgnn.models
 

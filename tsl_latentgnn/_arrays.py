@@ -1,4 +1,4 @@
-"""What the figures accept: arrays, tensors and learned graphs, checked and brought to numpy."""
+"""Arrays, tensors and learned graphs, checked at the door of figures and scores and brought to float64."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,29 +14,40 @@ from ._checks import check_int
 FloatArray = NDArray[np.float64]
 
 
-def to_array(name: str, value: Any, *, accept_graph: bool = False) -> np.ndarray | Tensor:
-    """Return ``value`` if it is an array or tensor of real numbers, a tensor detached.
+def to_array(
+    name: str, value: Any, *, accept_graph: bool = False, floating_only: bool = False
+) -> np.ndarray | Tensor:
+    """Return ``value`` if it is an array or tensor of real numbers and not empty, a tensor detached.
 
-    Where ``accept_graph``, an object with ``to_dense()``, such as
-    :class:`tsl_latentgnn.nn.LatentGraph` or a sparse tensor, stands for the tensor it returns.
+    Args:
+        name: Name of the argument, for the messages.
+        value: What came.
+        accept_graph: Let an object with ``to_dense()``, such as :class:`tsl_latentgnn.nn.LatentGraph` or a sparse
+            tensor, stand for the tensor it returns.
+        floating_only: Refuse integers and booleans.
     """
-    came = type(value).__name__
+    came, kind = type(value).__name__, ""
     if accept_graph and hasattr(value, "to_dense"):
         value = value.to_dense()
     if isinstance(value, Tensor):
-        if not value.is_complex():
-            return value.detach()
-        came = f"{came} of {value.dtype}"
+        value, came = value.detach(), str(value.dtype)
+        kind = "f" if value.is_floating_point() else "c" if value.is_complex() else "i"
     elif isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
-        if value.dtype.kind in "fiub":
-            return value
-        came = f"{came} of {value.dtype}"
-    kinds = "numpy.ndarray" + (", LatentGraph" if accept_graph else "") + " or torch.Tensor"
-    raise TypeError(f"'{name}' must be a real-valued {kinds} (got {came}).")
+        came, kind = str(value.dtype), value.dtype.kind
+    if kind not in (["f"] if floating_only else ["f", "i", "u", "b"]):
+        numbers = "floating point" if floating_only else "real-valued"
+        types = "numpy.ndarray" + (", LatentGraph" if accept_graph else "") + " or torch.Tensor"
+        raise TypeError(f"'{name}' must be a {numbers} {types} (got {came}).")
+    if 0 in value.shape:
+        raise ValueError(f"'{name}' must not be empty (got shape {list(value.shape)}).")
+    return value
 
 
-def to_float64(name: str, value: np.ndarray | Tensor, *, allow_nan: bool = False) -> FloatArray:
-    """Return a float64 array on the CPU without Inf and, unless allowed, without NaN."""
+def to_float64(
+    name: str, value: Any, *, floating_only: bool = False, allow_nan: bool = False
+) -> FloatArray:
+    """Return what :func:`to_array` takes as float64 on the CPU, without Inf and, unless allowed, without NaN."""
+    value = to_array(name, value, floating_only=floating_only)
     array = np.asarray(value.double().cpu() if isinstance(value, Tensor) else value, np.float64)
     bad = np.isinf(array) if allow_nan else ~np.isfinite(array)
     if bad.any():
@@ -46,6 +56,30 @@ def to_float64(name: str, value: np.ndarray | Tensor, *, allow_nan: bool = False
             f"'{name}' must be finite (got {int(bad.sum())} {kind} of {array.size} values)."
         )
     return array
+
+
+def same_shaped(**values: Any) -> list[FloatArray]:
+    """Return the arguments as finite float64 arrays, all of the shape of the first."""
+    arrays = {name: to_float64(name, value, floating_only=True) for name, value in values.items()}
+    first = next(iter(arrays))
+    for name, array in arrays.items():
+        check_same_shape(name, array, first, arrays[first])
+    return list(arrays.values())
+
+
+def check_square(name: str, array: FloatArray) -> None:
+    """Raise unless ``array`` is a matrix ``[N, N]``."""
+    if array.ndim != 2 or array.shape[0] != array.shape[1]:
+        raise ValueError(f"'{name}' must be square [N, N] (got shape {list(array.shape)}).")
+
+
+def check_same_shape(name: str, array: FloatArray, other_name: str, other: FloatArray) -> None:
+    """Raise unless both arrays are of one shape."""
+    if array.shape != other.shape:
+        raise ValueError(
+            f"'{name}' must have the shape of '{other_name}', {list(other.shape)} "
+            f"(got {list(array.shape)})."
+        )
 
 
 def check_index(name: str, value: Any, size: int, what: str) -> int:
@@ -75,8 +109,6 @@ def as_graphs(name: str, value: Any) -> np.ndarray | Tensor:
         raise ValueError(
             f"'{name}' must be square [N, N], [B, N, N] or [B, T, N, N] (got shape {shape})."
         )
-    if 0 in shape:
-        raise ValueError(f"'{name}' must not be empty (got shape {shape}).")
     batch_time = {2: [1, 1], 3: [shape[0], 1], 4: shape[:2]}[array.ndim]
     return array.reshape(*batch_time, *shape[-2:])
 
@@ -106,55 +138,3 @@ def select_graph(
     if num_steps > 1:
         words.append(f"mean of {num_steps} time steps" if time is None else f"time step {step}")
     return to_float64(name, graphs).mean(axis=(0, 1)), ", ".join(words)
-
-
-def _readings(**values: Any) -> list[FloatArray]:
-    """Return the arguments as finite, non-empty float64 arrays of one shape."""
-    arrays = {name: _to_float64(name, value) for name, value in values.items()}
-    first_name, first = next(iter(arrays.items()))
-    for name, array in arrays.items():
-        _check_same_shape(name, array, first_name, first)
-    return list(arrays.values())
-
-
-def _to_float64(name: str, value: Any, *, floating_only: bool = True) -> FloatArray:
-    """Return a finite, non-empty float64 array on the CPU."""
-    kind = "a floating point" if floating_only else "a real-valued"
-    if isinstance(value, Tensor):
-        floating, real = value.is_floating_point(), not value.is_complex()
-    elif isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
-        floating, real = value.dtype.kind == "f", value.dtype.kind in "fiub"
-    else:
-        raise TypeError(
-            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {type(value).__name__})."
-        )
-    if not (floating if floating_only else real):
-        raise TypeError(
-            f"'{name}' must be {kind} numpy.ndarray or torch.Tensor (got {value.dtype})."
-        )
-    if isinstance(value, Tensor):
-        array = value.detach().to("cpu", torch.float64).numpy()
-    else:
-        array = value.astype(np.float64)
-    if array.size == 0:
-        raise ValueError(f"'{name}' must not be empty (got shape {list(array.shape)}).")
-    finite = np.isfinite(array)
-    if not finite.all():
-        raise ValueError(
-            f"'{name}' must be finite (got {int((~finite).sum())} NaN or Inf of {array.size} "
-            "values)."
-        )
-    return array
-
-
-def _check_square(name: str, array: FloatArray) -> None:
-    if array.ndim != 2 or array.shape[0] != array.shape[1]:
-        raise ValueError(f"'{name}' must be square [N, N] (got shape {list(array.shape)}).")
-
-
-def _check_same_shape(name: str, array: FloatArray, other_name: str, other: FloatArray) -> None:
-    if array.shape != other.shape:
-        raise ValueError(
-            f"'{name}' must have the shape of '{other_name}', {list(other.shape)} "
-            f"(got {list(array.shape)})."
-        )

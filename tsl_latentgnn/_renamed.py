@@ -69,25 +69,21 @@ class _Alias(Loader):
     def __init__(self, new: str) -> None:
         self.new = new
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        alias = ModuleType(spec.name)
-        alias.__getattr__ = importlib.import_module(self.new).__getattribute__  # type: ignore[method-assign]
-        return alias
-
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run."""
+        """Put the new module in the place of the empty one."""
+        warn_renamed(module.__name__, self.new)
+        sys.modules[module.__name__] = importlib.import_module(self.new)
 
 
 class _Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        new = MODULES.get(fullname.removeprefix(f"{_OF}."))
-        if new is None or not fullname.startswith(f"{_OF}."):
+        package, _, old = fullname.partition(".")
+        if package != _OF or old not in MODULES:
             return None
-        warn_renamed(fullname, f"{_OF}.{new}", stacklevel=4)
-        return ModuleSpec(fullname, _Alias(f"{_OF}.{new}"))
+        return ModuleSpec(fullname, _Alias(f"{_OF}.{MODULES[old]}"))
 
 
 def keep_old_modules() -> None:
     """Let the modules of 0.1 be imported by their old names."""
-    if not any(type(finder).__name__ == _Finder.__name__ for finder in sys.meta_path):
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._arrays import _check_same_shape, _check_square, _readings, _to_float64
+from ._arrays import check_same_shape, check_square, same_shaped, to_float64
 from ._checks import check_float
 
 __all__ = ["crps_gaussian", "edges_by_gap", "graph_recovery", "interval_coverage", "metrics"]
 
 Array = np.ndarray | Tensor
-FloatArray = NDArray[np.float64]
 
 
 def metrics(y_true: Array, y_pred: Array, eps: float = 1e-8) -> dict[str, float]:
@@ -45,7 +44,7 @@ def metrics(y_true: Array, y_pred: Array, eps: float = 1e-8) -> dict[str, float]
             not positive.
     """
     check_float("eps", eps, minimum=0.0, exclusive_minimum=True)
-    true, pred = _readings(y_true=y_true, y_pred=y_pred)
+    true, pred = same_shaped(y_true=y_true, y_pred=y_pred)
     error = np.abs(true - pred)
     mse = float(np.mean(error**2))
     return {
@@ -72,7 +71,7 @@ def interval_coverage(y_true: Array, lower: Array, upper: Array) -> float:
         ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a lower
             limit is above its upper limit.
     """
-    true, low, high = _readings(y_true=y_true, lower=lower, upper=upper)
+    true, low, high = same_shaped(y_true=y_true, lower=lower, upper=upper)
     if (low > high).any():
         raise ValueError(
             f"'lower' must be <= 'upper' everywhere (got {int((low > high).sum())} of {low.size} "
@@ -105,7 +104,7 @@ def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
         ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a scale is
             not positive.
     """
-    true, mu, sigma = _readings(y_true=y_true, mean=mean, scale=scale)
+    true, mu, sigma = same_shaped(y_true=y_true, mean=mean, scale=scale)
     if (sigma <= 0).any():
         raise ValueError(f"'scale' must be > 0 everywhere (got a smallest value of {sigma.min()}).")
     z = (true - mu) / sigma
@@ -140,10 +139,10 @@ def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> di
             the true graph has no edge or no absent edge, which leaves recall or AUROC undefined.
     """
     check_float("threshold", threshold)
-    true = _to_float64("adjacency_true", adjacency_true, floating_only=False)
-    score = _to_float64("scores", scores)
-    _check_square("adjacency_true", true)
-    _check_same_shape("scores", score, "adjacency_true", true)
+    true = to_float64("adjacency_true", adjacency_true)
+    score = to_float64("scores", scores, floating_only=True)
+    check_square("adjacency_true", true)
+    check_same_shape("scores", score, "adjacency_true", true)
 
     off_diagonal = ~np.eye(true.shape[0], dtype=bool)
     is_edge = true[off_diagonal] != 0
@@ -198,8 +197,8 @@ def edges_by_gap(scores: Array, threshold: float, ratio: float = 3.0) -> NDArray
     """
     check_float("threshold", threshold, minimum=0.0)
     check_float("ratio", ratio, minimum=1.0, exclusive_minimum=True)
-    score = _to_float64("scores", scores)
-    _check_square("scores", score)
+    score = to_float64("scores", scores, floating_only=True)
+    check_square("scores", score)
     if (score < 0).any():
         raise ValueError(
             f"'scores' must be >= 0 everywhere (got a smallest value of {score.min()})."

@@ -566,6 +566,6 @@ def test_bad_input(arguments, error, message):
 
 
 def test_compiled_it_does_not_look_for_nan():
-    compiled = torch.compile(make(), backend="aot_eager")
+    compiled = torch.compile(make(latent_layers=1, modes=None), backend="eager")
     with torch.no_grad():
         assert compiled(X * math.nan)[0].isnan().all()

@@ -1,6 +1,11 @@
 import math
+import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
 
-from tsl_latentgnn.nn import AttendingDecoder, LSTMEncoder
+from tsl_latentgnn.nn import AttendingDecoder, LSTMEncoder, recurrent
 
 import pytest
 import torch
@@ -241,3 +246,76 @@ def test_covariates_without_a_size_for_them():
     decoder, inputs, _ = make_decoder()
     with pytest.raises(ValueError, match="'exog' must be given if and only if exog_size > 0"):
         decoder(**inputs, exog=torch.ones(3, 4, 1))
+
+
+def train_encoder(dtype, parameters=torch.float32):
+    """States of an encoder under autocast that goes on from a state, and the gradients of its parameters."""
+    torch.manual_seed(0)
+    encoder = LSTMEncoder(3, 4).to(parameters)
+    x = torch.randn(2, 5, 3, dtype=parameters)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        _, state = encoder(x[:, :3])
+        out, state = recurrent.run_lstm(encoder.lstm, x[:, 3:], state)
+    out.float().square().sum().backward()
+    return out, state, [p.grad for p in encoder.parameters()]
+
+
+@pytest.mark.parametrize("supported", [True, False])
+@pytest.mark.parametrize("parameters", [torch.float32, torch.double])
+def test_autocast_to_float16_trains_in_the_dtype_of_the_parameters(
+    parameters, supported, monkeypatch
+):
+    monkeypatch.setattr(recurrent, "BFLOAT16_LSTM", supported)
+    torch.testing.assert_close(
+        train_encoder(torch.half, parameters),
+        train_encoder(torch.float32, parameters),
+        rtol=0,
+        atol=0,
+    )
+
+
+@pytest.mark.parametrize("parameters", [torch.float32, torch.double])
+def test_autocast_without_a_bfloat16_lstm(parameters, monkeypatch):
+    monkeypatch.setattr(recurrent, "BFLOAT16_LSTM", False)
+    torch.testing.assert_close(
+        train_encoder(torch.bfloat16, parameters),
+        train_encoder(torch.float32, parameters),
+        rtol=0,
+        atol=0,
+    )
+
+
+@pytest.mark.skipif(not recurrent.BFLOAT16_LSTM, reason="the CPU has no bfloat16 LSTM")
+def test_autocast_with_a_bfloat16_lstm():
+    out, state, gradients = train_encoder(torch.bfloat16)
+    assert out.dtype == torch.bfloat16
+    expected, expected_state, expected_gradients = train_encoder(torch.float32)
+    torch.testing.assert_close(out.float(), expected, rtol=0.02, atol=0.01)
+    torch.testing.assert_close(
+        tuple(s.float() for s in state), expected_state, rtol=0.02, atol=0.01
+    )
+    torch.testing.assert_close(gradients, expected_gradients, rtol=0.1, atol=0.02)
+
+
+@pytest.mark.parametrize("operators", [SimpleNamespace(), None])
+def test_a_build_without_the_question_has_no_bfloat16_lstm(operators, monkeypatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", operators, raising=False)
+    assert recurrent._has_bfloat16_lstm() is False
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="the setting is one of x86"
+)
+def test_autocast_on_a_cpu_of_avx2():
+    code = """
+import torch
+from tsl_latentgnn.nn import LSTMEncoder
+for dtype in (torch.bfloat16, torch.half):
+    encoder = LSTMEncoder(3, 4)
+    with torch.autocast("cpu", dtype):
+        out, _ = encoder(torch.ones(2, 5, 3))
+    out.sum().backward()
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+"""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)

@@ -205,10 +205,31 @@ def build_lstm(input_size: int, hidden_size: int, num_layers: int, dropout: floa
 
 
 def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Tensor, LSTMState]:
-    """Run an LSTM; in float32 where autocast asks for float16 on a CPU, for which PyTorch cannot train one."""
+    """Run an LSTM, on CPUs without autocast where PyTorch cannot train one in what autocast asks for.
+
+    That is float16 on every CPU, and bfloat16 unless :data:`BFLOAT16_LSTM`. The states are then of the dtype of the
+    parameters, as they are of PyTorch's own LSTM without oneDNN.
+    """
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return lstm(x, state)
-    if torch.get_autocast_dtype("cpu") != torch.half:
+    if BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16:
         return lstm(x, state)
+    dtype = next(lstm.parameters()).dtype
     with torch.autocast("cpu", enabled=False):
-        return lstm(x.float(), None if state is None else (state[0].float(), state[1].float()))
+        return lstm(
+            x.to(dtype), None if state is None else (state[0].to(dtype), state[1].to(dtype))
+        )
+
+
+def _has_bfloat16_lstm() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (
+        AttributeError,
+        RuntimeError,
+    ):  # a build without oneDNN, or without the private operator
+        return False
+
+
+#: Whether oneDNN has a bfloat16 LSTM on this CPU: not with AVX2 alone. A constant, for the sake of torch.compile.
+BFLOAT16_LSTM = _has_bfloat16_lstm()

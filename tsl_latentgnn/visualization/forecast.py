@@ -132,8 +132,6 @@ def _window(
         raise ValueError(
             f"'{name}' must be [T], [T, N], [B, T, N] or [B, T, N, F] (got shape {shape})."
         )
-    if 0 in shape:
-        raise ValueError(f"'{name}' must not be empty (got shape {shape}).")
     full = {1: [1, *shape, 1, 1], 2: [1, *shape, 1], 3: [*shape, 1], 4: shape}[array.ndim]
     index = check_index("batch", batch, full[0], "batch elements")
     feature = check_index("channel", channel, full[3], "channels")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from .._arrays import to_float64
 from ._figure import check_axes, new_figure
@@ -72,9 +73,10 @@ def plot_reliability(
 
 
 def _shares(name: str, values: Any) -> np.ndarray:
+    values = values if isinstance(values, Tensor) else np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"'{name}' must be a vector [L] (got shape {list(values.shape)}).")
     array = to_float64(name, values)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"'{name}' must be a vector [L] (got shape {list(array.shape)}).")
     if (array < 0).any() or (array > 1).any():
         raise ValueError(f"'{name}' must be shares in [0, 1] (got {array.min()} to {array.max()}).")
     return array

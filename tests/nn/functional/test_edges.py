@@ -1,7 +1,19 @@
+from tsl_latentgnn.nn.functional import edges
 from tsl_latentgnn.nn.functional.edges import edge_score, edge_sum
 
 import pytest
 import torch
+
+
+@pytest.fixture(params=["bags", "no private operator", "no bags"])
+def ways(request, monkeypatch):
+    """Every way to walk the edges: that of this machine and those of others."""
+    if request.param == "no bags":
+        monkeypatch.setattr(edges, "BAG_DEVICES", ())
+    elif request.param == "no private operator":
+        monkeypatch.setattr(edges, "BAG_DOT", None)
+    else:
+        assert edges.BAG_DOT is not None
 
 
 def score_by_loops(target, source, neighbors, scale=1.0, bias=None, columns=None):
@@ -27,8 +39,8 @@ def sum_by_loops(weight, source, neighbors):
     for g in range(graphs):
         for i in range(num_nodes):
             for h in range(heads):
-                edges = [weight[g, i, e, h] * source[g, neighbors[g, i, e], h] for e in range(k)]
-                sums.append(torch.stack(edges).sum(0))
+                terms = [weight[g, i, e, h] * source[g, neighbors[g, i, e], h] for e in range(k)]
+                sums.append(torch.stack(terms).sum(0))
     return torch.stack(sums).view(graphs, num_nodes, heads, -1)
 
 
@@ -58,6 +70,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_scores_match_loops(sizes):
     target, source, _, neighbors, bias, columns = draw(**sizes)
@@ -71,6 +84,7 @@ def test_scores_match_loops(sizes):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_sums_match_loops(sizes):
     _, source, weight, neighbors, _, _ = draw(**sizes)
@@ -83,6 +97,7 @@ def test_sums_match_loops(sizes):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("heads", [1, 2])
 def test_gradcheck(heads):
     sizes = {"num_nodes": 4, "heads": heads, "k": 2, "d": 3, "width": 3}
@@ -94,6 +109,7 @@ def test_gradcheck(heads):
     assert torch.autograd.gradcheck(lambda w, s: edge_sum(w, s, neighbors), (weight, source))
 
 
+@pytest.mark.usefixtures("ways")
 def test_they_are_each_others_backward():
     target, source, weight, neighbors, _, _ = draw(heads=2)
     to_target, to_source = torch.autograd.grad(
@@ -107,6 +123,7 @@ def test_they_are_each_others_backward():
     torch.testing.assert_close(to_weight, edge_score(target, source, neighbors))
 
 
+@pytest.mark.usefixtures("ways")
 def test_by_hand():
     # Two targets with two sources each, of a single channel.
     target = torch.tensor([2.0, 3.0]).view(1, 2, 1, 1)
@@ -158,6 +175,7 @@ def test_a_gradient_is_computed_only_where_it_is_asked_for():
         assert torch.autograd.grad(total.sum(), [wanted, other], allow_unused=True)[1] is None
 
 
+@pytest.mark.usefixtures("ways")
 def test_a_source_without_edges_has_gradient_zero():
     target, source, weight, _, _, _ = draw()
     neighbors = torch.full((2, 5, 3), 2)
@@ -167,6 +185,7 @@ def test_a_source_without_edges_has_gradient_zero():
         assert (gradient[:, 2] != 0).all()
 
 
+@pytest.mark.usefixtures("ways")
 def test_inputs_of_any_strides():
     target, source, weight, neighbors, bias, columns = draw(heads=2, width=4)
 
@@ -185,6 +204,7 @@ def test_inputs_of_any_strides():
     torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.usefixtures("ways")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_accumulated_in_32_bits(dtype):
     # In half precision a sum of ones stops where one is less than half a unit in the last place.
@@ -236,6 +256,25 @@ def test_deterministic():
     for _ in range(3):
         again = torch.autograd.grad(edge_sum(weight, source, neighbors).square().sum(), source)[0]
         assert torch.equal(again, first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.double])
+def test_the_ways_agree(dtype, monkeypatch):
+    torch.manual_seed(0)
+    target, source, weight = torch.randn(40, 8), torch.randn(30, 8), torch.randn(40, 6)
+    target, source, weight = target.to(dtype), source.to(dtype), weight.to(dtype)
+    rows = torch.randint(0, 30, (40, 6))
+
+    def walk():
+        return (
+            edges._bag_dot(target, source, rows),
+            edges._bag_sum(weight, source, rows),
+            edges._bag_sum_back(weight, target, rows, 30),
+        )
+
+    bags = walk()
+    monkeypatch.setattr(edges, "BAG_DEVICES", ())
+    torch.testing.assert_close(walk(), bags)
 
 
 def test_a_bias_needs_its_columns():

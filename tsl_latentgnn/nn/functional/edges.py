@@ -1,7 +1,8 @@
 r"""Operations along the edges of graphs in which every target has :math:`k` sources, in memory linear in the edges.
 
 The inner products along the edges and the weighted sums over the edges of a target are each other's backward. Both walk
-the edges by ``embedding_bag`` and its derivatives, which do not write a row per edge to memory.
+the edges by ``embedding_bag`` and its derivatives, which do not write a row per edge to memory. Where PyTorch lacks
+those, and in an exported program, they gather the rows and multiply.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+#: Devices on which PyTorch has embedding_bag and all its derivatives.
+BAG_DEVICES = ("cpu", "cuda")
+#: Private: a release may take it away.
+BAG_DOT = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
 
 
 def edge_score(
@@ -81,6 +87,10 @@ def is_exporting() -> bool:
     return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
+def _has_bags(x: Tensor) -> bool:
+    return x.device.type in BAG_DEVICES and not is_exporting()
+
+
 def precise(x: Tensor) -> Tensor:
     """``x`` in 32 bits, in which sums of half-precision numbers are accumulated."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
@@ -105,18 +115,18 @@ def _cells(columns: Tensor, width: int) -> Tensor:
 
 def _bag_sum(weight: Tensor, source: Tensor, rows: Tensor) -> Tensor:
     """Sums ``[M, d]`` of the rows ``[M, k]`` of ``source`` ``[S, d]``, times ``weight`` ``[M, k]``."""
-    if is_exporting():
+    if not _has_bags(source):
         return (weight.unsqueeze(1) @ source[rows]).squeeze(1)
     return F.embedding_bag(rows, source, mode="sum", per_sample_weights=weight.contiguous())
 
 
 def _bag_dot(target: Tensor, source: Tensor, rows: Tensor) -> Tensor:
     """Inner products ``[M, k]`` of ``target`` ``[M, d]`` with the rows ``[M, k]`` of ``source`` ``[S, d]``."""
-    if is_exporting():
+    if BAG_DOT is None or not _has_bags(source):
         return (source[rows] @ target.unsqueeze(2)).squeeze(2)
     bags, k = rows.shape
     bag = torch.arange(bags, device=rows.device)
-    products = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+    products = BAG_DOT(
         target.contiguous(),
         source.contiguous(),
         rows.flatten(),
@@ -129,6 +139,9 @@ def _bag_dot(target: Tensor, source: Tensor, rows: Tensor) -> Tensor:
 
 def _bag_sum_back(weight: Tensor, target: Tensor, rows: Tensor, sources: int) -> Tensor:
     """Sums ``[S, d]`` of ``target`` ``[M, d]`` over the edges of every source, times ``weight`` ``[M, k]``."""
+    if not _has_bags(target):
+        products = (weight.unsqueeze(2) * target.unsqueeze(1)).flatten(0, 1)
+        return target.new_zeros(sources, target.size(1)).index_add_(0, rows.flatten(), products)
     # Edges sorted by source: a sum of fixed order, where index_add would write a row per edge first.
     ordered, edge = rows.flatten().sort(stable=True)
     starts = torch.searchsorted(ordered, torch.arange(sources, device=rows.device))
