@@ -7,11 +7,11 @@ checkpoint is replaced in one step, and an old one goes only once no other refer
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,12 +20,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from .checkpoint import (
-    model_differences,
-    read_checkpoint,
-    shorten,
-    unequal,
-)
+from .checkpoint import model_differences, read_checkpoint, shorten, unequal
 
 _PARTS = {
     "state_dict": dict,
@@ -33,7 +28,6 @@ _PARTS = {
     "lr_schedulers": list,
     "loops": dict,
     "callbacks": dict,
-    "hyper_parameters": dict,
 }
 
 
@@ -44,16 +38,24 @@ class BestCheckpoint(ModelCheckpoint):
     own, and would take the first new one for the best. It removes the old best one while
     ``last.ckpt`` still refers to it.
 
+    .. code-block:: python
+
+        trainer = Trainer(callbacks=[BestCheckpoint("runs/1")], plugins=[RunCheckpointIO()])
+        trainer.fit(model, ckpt_path="last")  # runs/1/last.ckpt, or from the start
+
     Args:
-        dirpath: Folder of the run.
-        monitor: Metric of which the least value is the best. (default: ``"val_mae"``)
+        dirpath (str): Folder of the run.
+        monitor (str): Metric that tells the best. (default: ``"val_mae"``)
+        mode (str): ``"min"`` if its least value is the best, ``"max"`` if its greatest. (default: ``"min"``)
     """
 
-    def __init__(self, dirpath: str | os.PathLike[str], monitor: str = "val_mae") -> None:
+    def __init__(
+        self, dirpath: str | os.PathLike[str], monitor: str = "val_mae", mode: str = "min"
+    ) -> None:
         super().__init__(
             dirpath=os.fspath(dirpath),
             monitor=monitor,
-            mode="min",
+            mode=mode,
             save_top_k=1,
             save_last=True,
             save_on_train_epoch_end=True,
@@ -104,12 +106,23 @@ class BestCheckpoint(ModelCheckpoint):
 class RunCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints in one step, and reads none that may run code or does not fit.
 
+    .. code-block:: python
+
+        trainer = Trainer(plugins=[RunCheckpointIO()])
+        # Or, to refuse a checkpoint of another model in words instead of shapes:
+        fits = partial(check_fits, predictor=predictor, about={"window": 12})
+        trainer = Trainer(callbacks=[RunState(0, {"window": 12})], plugins=[RunCheckpointIO(fits)])
+
     Args:
-        check: Called with a checkpoint that was read, and its path, before anything is made of it.
+        check (callable, optional): Called with a checkpoint that was read, and its path, before anything is made of
+            it. (default: ``None``, which looks whether it is one of a training)
+        advice (str): What else than another checkpoint may help where one cannot be read, as the end of a sentence.
+            (default: none)
     """
 
-    def __init__(self, check: Callable[[Any, str], None]) -> None:
-        self._check = check
+    def __init__(self, check: Callable[[Any, str], None] | None = None, advice: str = "") -> None:
+        self._check = _check_whole if check is None else check
+        self._advice = advice
 
     def save_checkpoint(
         self,
@@ -131,25 +144,28 @@ class RunCheckpointIO(TorchCheckpointIO):
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""
-        checkpoint = read_checkpoint(
-            path, "ckpt_path", ", or train from the start with ckpt_path=null"
-        )
+        checkpoint = read_checkpoint(path, "ckpt_path", self._advice)
         self._check(checkpoint, os.fspath(path))
         return checkpoint
 
 
 def check_fits(
-    checkpoint: Any, path: str, predictor: LightningModule, about: Mapping[str, Any]
+    checkpoint: Any,
+    path: str,
+    predictor: LightningModule,
+    about: Mapping[str, Any],
+    advice: str = "Start with the data, model and settings of its run, or train from the start.",
 ) -> None:
     """Raise if a run cannot go on from a checkpoint.
 
@@ -158,14 +174,28 @@ def check_fits(
         path: Its path, for the message.
         predictor: The module that is to be trained on.
         about: What the run is about, as in :class:`RunState`.
+        advice: The end of the message where the checkpoint is one of another run.
 
     Raises:
-        ValueError: If the checkpoint is none of a training of this benchmark, or of another model, number of nodes,
-            window, horizon or setting of the training. The message says what differs.
+        ValueError: If the checkpoint is none of a training, or of another model, number of nodes, window, horizon or
+            setting of the training. The message says what differs.
     """
+    _check_whole(checkpoint, path, {"hyper_parameters": dict} if predictor.hparams else {})
+    differences = _differences(checkpoint, predictor, about)
+    if differences:
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
+            f"{'; '.join(differences)}). {advice}"
+        )
+
+
+def _check_whole(
+    checkpoint: Any, path: str, more: Mapping[str, type] = MappingProxyType({})
+) -> None:
+    """Raise if a checkpoint is none of a training, or lacks one of ``more`` parts."""
     missing = [
         name
-        for name, kind in _PARTS.items()
+        for name, kind in {**_PARTS, **more}.items()
         if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind)
     ]
     if not missing and "fit_loop" not in checkpoint["loops"]:
@@ -173,14 +203,7 @@ def check_fits(
     if missing:
         raise ValueError(
             f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
-            f"{', '.join(missing)}). Take the last.ckpt of a run of this benchmark."
-        )
-    differences = _differences(checkpoint, predictor, about)
-    if differences:
-        raise ValueError(
-            f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
-            f"{'; '.join(differences)}). Start with the dataset, model and settings of its run "
-            "(config.yaml in its folder), or train from the start with ckpt_path=null."
+            f"{', '.join(missing)}). Take the last.ckpt of one."
         )
 
 
@@ -194,20 +217,37 @@ def _differences(
         found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
             return shorten(found)
-    given, hparams = checkpoint["hyper_parameters"], predictor.hparams
+    given, hparams = checkpoint.get("hyper_parameters", {}), predictor.hparams
     classes = ("optim_class", "scheduler_class")
     found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
     return found or model_differences(checkpoint, predictor)
 
 
 @contextmanager
-def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
+def hold(folder: str | os.PathLike[str], name: str = "folder") -> Iterator[None]:
     """Keep the folder of a run for this process; however the process ends, that frees it.
+
+    Windows has no such locks: there it warns that nothing keeps other processes out.
+
+    .. code-block:: python
+
+        with hold("runs/1"):
+            trainer.fit(model, ckpt_path="last")
+
+    Args:
+        folder (str): The folder, which is made where there is none.
+        name (str): What the folder is called in an error. (default: ``"folder"``)
 
     Raises:
         ValueError: If another process has it.
     """
     if getattr(rank_zero_only, "rank", 0) != 0:  # a process of the same run
+        yield
+        return
+    try:
+        import fcntl
+    except ImportError:
+        rank_zero_warn(f"No locks on this system: nothing keeps other processes out of {folder}.")
         yield
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
@@ -218,7 +258,7 @@ def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:  # anything else: a file system without locks
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ValueError(
-                    "'hydra.run.dir' must be the folder of a run that is not going on "
+                    f"'{name}' must be the folder of a run that is not going on "
                     f"(got {os.fspath(folder)!r}, where another process is at work)."
                 ) from error
         yield
