@@ -95,6 +95,11 @@ def test_a_dense_start_is_the_same_by_argument_and_by_callback(tmp_path):
 
 def test_the_argument_takes_the_place_of_the_callback(tmp_path):
     assert dense_epochs(train(tmp_path, make(dense_epochs=1), DenseStart(2))) == [0]
+    predictor, trainer = make(dense_epochs=1), make_trainer(tmp_path)
+    trainer.fit(predictor, datamodule=make_data())
+    before = list(trainer.callbacks)
+    trainer.test(predictor, datamodule=make_data(), verbose=False)
+    assert trainer.callbacks == before  # which Lightning would announce
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
@@ -130,7 +135,8 @@ def test_a_dense_start_of_a_plain_module(tmp_path):
 
 
 def test_a_dense_start_needs_a_latent_layer(tmp_path):
-    predictor = Predictor(RNNModel(1, 1, HORIZON, hidden_size=4), MaskedMAE())
+    rnn = RNNModel(1, 1, HORIZON, hidden_size=4)
+    predictor = Predictor(rnn, MaskedMAE(), optim_class=torch.optim.Adam)
     with pytest.raises(ValueError, match=r"'epochs' must be 0 .* latent graph \(got 3 with "):
         train(tmp_path, predictor, DenseStart(3))
     with pytest.raises(ValueError, match="'epochs' must be an int >= 0"):

@@ -82,6 +82,7 @@ class LatentGNNPredictor(Predictor):
         )
         self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
         self.dense_epochs = check_int("dense_epochs", dense_epochs, 0)
+        self._dense_start = DenseStart(self.dense_epochs)
         if isinstance(quantiles, str) or not isinstance(quantiles, Sequence):
             raise TypeError(
                 f"'quantiles' must be a sequence of levels in (0, 1) (got {quantiles!r})."
@@ -144,8 +145,9 @@ class LatentGNNPredictor(Predictor):
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the dense start, where there is one; Lightning puts it in the place of the trainer's own."""
-        own = [DenseStart(self.dense_epochs)] if self.dense_epochs > 0 else []
-        return [*super().configure_callbacks(), *own]
+        own = self._dense_start
+        added = self.dense_epochs == 0 or own in self.trainer.callbacks  # by fit, before a test
+        return [*super().configure_callbacks(), *([] if added else [own])]
 
     @property
     def current_teacher_forcing_ratio(self) -> float:
