@@ -64,7 +64,7 @@ class Plain(pl.LightningModule):
 
 
 def train_plain():
-    torch.manual_seed(0)
+    pl.seed_everything(0)
     x = torch.randn(64, 3)
     data = TensorDataset(x, x.sum(-1, keepdim=True).sin())
     model = Plain()
