@@ -45,10 +45,7 @@ def interval_factors(errors: Iterable[Tensor], level: float) -> Tensor:
         level (float): Share of the readings that the intervals are to hold, in :math:`(0, 1)`.
 
     Returns:
-        torch.Tensor: The factors ``[horizon, f]``.
-
-    Raises:
-        ValueError: If ``level`` is not in :math:`(0, 1)`, or a step of the horizon has too few readings for it.
+        torch.Tensor: The factors ``[horizon, f]``; what :meth:`LatentGNNPredictor.calibrate` refuses is refused here.
     """
     if not 0.0 < check_float("level", level) < 1.0:
         raise ValueError(f"'level' must be in (0, 1) (got {level!r}).")

@@ -46,6 +46,12 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice:
         ) from error
 
 
+def lacking(checkpoint: Any, parts: Mapping[str, type]) -> list[str]:
+    """Names of the parts that are not in a checkpoint, or of another type."""
+    entries = checkpoint if isinstance(checkpoint, dict) else {}
+    return [name for name, kind in parts.items() if not isinstance(entries.get(name), kind)]
+
+
 def model_differences(checkpoint: Mapping[str, Any], predictor: LightningModule) -> list[str]:
     """In words, why the weights of a checkpoint are not those of a module; nothing if they fit.
 

@@ -18,7 +18,7 @@ from .._tsl import Data, Predictor
 from ..nn import HorizonReadout, LatentGraph
 from .calibration import interval_factors, scaled_errors
 from .callbacks import DenseStart, check_dense_start
-from .checkpoint import model_differences, read_checkpoint
+from .checkpoint import lacking, model_differences, read_checkpoint
 from .scaling import undo_scaler
 
 
@@ -74,12 +74,9 @@ class LatentGNNPredictor(Predictor):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.teacher_forcing_ratio = check_float(
-            "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
-        )
-        self.teacher_forcing_decay = check_choice(
-            "teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS)
-        )
+        ratio = check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
+        decay = check_choice("teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS))
+        self.teacher_forcing_ratio, self.teacher_forcing_decay = ratio, decay
         self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
         self.dense_epochs = check_int("dense_epochs", dense_epochs, 0)
         self._dense_start = DenseStart(self.dense_epochs)
@@ -106,12 +103,7 @@ class LatentGNNPredictor(Predictor):
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(filename, "filename")
-        parts = ("hyper_parameters", "state_dict")
-        missing = [
-            part
-            for part in parts
-            if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(part), dict)
-        ]
+        missing = lacking(checkpoint, {"hyper_parameters": dict, "state_dict": dict})
         if missing:
             raise ValueError(
                 f"'filename' must be a checkpoint of a Predictor (got {os.fspath(filename)!r}, which lacks "
@@ -167,22 +159,9 @@ class LatentGNNPredictor(Predictor):
         if not self.is_gaussian:
             raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
 
-    def predict_batch(
-        self,
-        batch: Data,
-        preprocess: bool = False,
-        postprocess: bool = True,
-        return_target: bool = False,
-        **forward_kwargs: Any,
-    ) -> Any:
+    def predict_batch(self, batch: Data, *args: Any, **kwargs: Any) -> Any:
         """As in tsl's Predictor, with teacher forcing while the module is in training mode."""
-        return super().predict_batch(
-            batch,
-            preprocess=preprocess,
-            postprocess=postprocess,
-            return_target=return_target,
-            **{**self._teacher_forcing(batch), **forward_kwargs},
-        )
+        return super().predict_batch(batch, *args, **{**self._teacher_forcing(batch), **kwargs})
 
     def predict_distribution(self, batch: Data, postprocess: bool = True) -> Normal:
         """Forecast distribution of a batch, over ``[b horizon n f]``.
@@ -276,9 +255,8 @@ class LatentGNNPredictor(Predictor):
         normal = self.predict_distribution(batch)
         output = dict(**targets, y_hat=normal.loc)
         levels = normal.loc.new_tensor(self.quantiles)
-        output["quantiles"] = Normal(normal.loc.unsqueeze(-1), normal.scale.unsqueeze(-1)).icdf(
-            levels
-        )
+        each = Normal(normal.loc.unsqueeze(-1), normal.scale.unsqueeze(-1))
+        output["quantiles"] = each.icdf(levels)
         if mask is not None:
             output["mask"] = mask
         return output
@@ -297,14 +275,15 @@ class LatentGNNPredictor(Predictor):
         return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
 
     def _check_teacher_forcing(self) -> None:
+        if self.teacher_forcing_ratio == 0:
+            return
         taken = set(self._model_fwd_signature["signature"])
-        if self.teacher_forcing_ratio > 0 and not {"targets", "teacher_forcing_ratio"} <= taken:
+        if not {"targets", "teacher_forcing_ratio"} <= taken:
             raise ValueError(
                 "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
                 f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
             )
-        direct = any(isinstance(module, HorizonReadout) for module in self.model.modules())
-        if self.teacher_forcing_ratio > 0 and direct:
+        if any(isinstance(module, HorizonReadout) for module in self.model.modules()):
             raise ValueError(
                 "'teacher_forcing_ratio' must be 0 with decoder='direct', which decodes all steps at once "
                 f"(got {self.teacher_forcing_ratio})."
@@ -320,8 +299,7 @@ class LatentGNNPredictor(Predictor):
         if scaled and scaler is not None:
             y_loss = scaler.transform(y)
             y_hat = scaler.inverse_transform(y_hat)
-        loss = masked_nll(normal, y_loss, mask)
-        metrics = getattr(self, f"{split}_metrics")
+        loss, metrics = masked_nll(normal, y_loss, mask), getattr(self, f"{split}_metrics")
         metrics.update(y_hat, y, mask)
         self.log_metrics(metrics, batch_size=batch.batch_size)
         self.log_loss(split, loss, batch_size=batch.batch_size)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -33,10 +33,6 @@ class EndTogether(Callback):
 
     Lightning tells the others out of its signal handler, in the midst of whatever they exchange then: they wait for
     each other for ever.
-
-    .. code-block:: python
-
-        trainer = Trainer(devices=4, callbacks=[EndTogether()])
     """
 
     def __init__(self) -> None:
@@ -117,14 +113,9 @@ class SharedBatches(Sampler[list[int]]):
 class SharedDataModule(SpatioTemporalDataModule):
     """tsl's data module, whose batches the processes of the trainer share."""
 
-    def get_dataloader(
-        self,
-        split: Literal["train", "val", "test"] | None = None,
-        shuffle: bool = False,
-        batch_size: int | None = None,
-    ) -> DataLoader | None:
+    def get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader | None:
         """Return tsl's loader of a part; with several processes, that of the share of this one."""
-        loader = super().get_dataloader(split, shuffle, batch_size)
+        loader = super().get_dataloader(*args, **kwargs)
         if loader is None or self.trainer is None or self.trainer.world_size == 1:
             return loader
         return StaticGraphLoader(

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from .checkpoint import shorten, unequal
 
+_NUMPY = ("pos", "has_gauss", "gauss")  # after the key
+
 
 class RunState(Callback):
     """Keeps in the checkpoints what Lightning leaves out and the rest of a run depends on.
@@ -112,16 +114,12 @@ class RunState(Callback):
 
 def random_states() -> dict[str, Any]:
     """Return the states of the global generators of Python, NumPy, PyTorch and the GPU in use."""
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
+    numpy_state: Any = np.random.get_state()
+    _, key, *rest = numpy_state
+    key = torch.from_numpy(key.astype(np.int64))
     states = {
         "python": random.getstate(),
-        "numpy": {
-            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
-            "pos": int(numpy_state["state"]["pos"]),
-            "has_gauss": int(numpy_state["has_gauss"]),
-            "gauss": float(numpy_state["gauss"]),
-        },
+        "numpy": {"key": key, **dict(zip(_NUMPY, rest, strict=True))},
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_initialized():
@@ -132,18 +130,8 @@ def random_states() -> dict[str, Any]:
 def set_random_states(states: Mapping[str, Any]) -> None:
     """Set what :func:`random_states` returned; that of a GPU only where there is one."""
     random.setstate(states["python"])
-    numpy_state = states["numpy"]
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {
-                "key": numpy_state["key"].numpy().astype(np.uint32),
-                "pos": numpy_state["pos"],
-            },
-            "has_gauss": numpy_state["has_gauss"],
-            "gauss": numpy_state["gauss"],
-        }
-    )
+    key, *rest = (states["numpy"][name] for name in ("key", *_NUMPY))
+    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
@@ -154,10 +142,6 @@ class Stopping(EarlyStopping):
 
     Lightning does not know of a resumed run that it had been stopped, and would train it on. The arguments are those
     of :class:`~pytorch_lightning.callbacks.EarlyStopping`.
-
-    .. code-block:: python
-
-        trainer = Trainer(callbacks=[Stopping(monitor="val_mae", patience=5)])
     """
 
     stopped = False
@@ -186,18 +170,10 @@ class Stopping(EarlyStopping):
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turn the end that Lightning makes on SIGTERM into exit status 143; Lightning's own is 0.
-
-    .. code-block:: python
-
-        with exit_on_sigterm():
-            trainer.fit(model, ckpt_path="last")
-    """
+    """Turn the end that Lightning makes on SIGTERM into exit status 143; Lightning's own is 0."""
     try:
         yield
     except SIGTERMException:
-        rank_zero_only(print)(
-            "Ended by SIGTERM; ckpt_path=last goes on after the last finished epoch.",
-            file=sys.stderr,
-        )
+        advice = "ckpt_path=last goes on after the last finished epoch."
+        rank_zero_only(print)(f"Ended by SIGTERM; {advice}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM) from None

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from .checkpoint import model_differences, read_checkpoint, shorten, unequal
+from .checkpoint import lacking, model_differences, read_checkpoint, shorten, unequal
 
 _PARTS = {
     "state_dict": dict,
@@ -31,17 +30,24 @@ _PARTS = {
 }
 
 
+def check_whole(checkpoint: Any, path: str, parts: Mapping[str, type] = _PARTS) -> None:
+    """Raise a :class:`ValueError` if a checkpoint, read from ``path``, is none of a training."""
+    missing = lacking(checkpoint, parts)
+    if not missing and "fit_loop" not in checkpoint["loops"]:
+        missing = ["loops"]
+    if missing:
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
+            f"{', '.join(missing)}). Take the last.ckpt of one."
+        )
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best and the last checkpoint of a run, the best also across resuming.
 
     Lightning forgets how good the best checkpoint was when a resumed run writes to a folder of its
     own, and would take the first new one for the best. It removes the old best one while
     ``last.ckpt`` still refers to it.
-
-    .. code-block:: python
-
-        trainer = Trainer(callbacks=[BestCheckpoint("runs/1")], plugins=[RunCheckpointIO()])
-        trainer.fit(model, ckpt_path="last")  # runs/1/last.ckpt, or from the start
 
     Args:
         dirpath (str): Folder of the run.
@@ -74,8 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
             best = moved
         if not os.path.isfile(best):
             rank_zero_warn(
-                f"The best checkpoint of the resumed run is gone ({best}): "
-                "the best one is chosen among those to come."
+                f"The best checkpoint is gone ({best}): a new one is chosen from now on."
             )
             return
         super().load_state_dict(
@@ -114,22 +119,16 @@ class RunCheckpointIO(TorchCheckpointIO):
         trainer = Trainer(callbacks=[RunState(0, {"window": 12})], plugins=[RunCheckpointIO(fits)])
 
     Args:
-        check (callable, optional): Called with a checkpoint that was read, and its path, before anything is made of
-            it. (default: ``None``, which looks whether it is one of a training)
+        check (callable): Called with a checkpoint that was read, and its path, before anything is made of it.
+            (default: a look whether it is one of a training)
         advice (str): What else than another checkpoint may help where one cannot be read, as the end of a sentence.
             (default: none)
     """
 
-    def __init__(self, check: Callable[[Any, str], None] | None = None, advice: str = "") -> None:
-        self._check = _check_whole if check is None else check
-        self._advice = advice
+    def __init__(self, check: Callable[[Any, str], None] = check_whole, advice: str = "") -> None:
+        self._check, self._advice = check, advice
 
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict, path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint beside ``path``, and put it in place once it is on the disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +150,7 @@ class RunCheckpointIO(TorchCheckpointIO):
             finally:
                 os.close(folder)
 
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, **kwargs: Any) -> dict:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""
         checkpoint = read_checkpoint(path, "ckpt_path", self._advice)
         self._check(checkpoint, os.fspath(path))
@@ -180,30 +177,13 @@ def check_fits(
         ValueError: If the checkpoint is none of a training, or of another model, number of nodes, window, horizon or
             setting of the training. The message says what differs.
     """
-    _check_whole(checkpoint, path, {"hyper_parameters": dict} if predictor.hparams else {})
+    more = {"hyper_parameters": dict} if predictor.hparams else {}
+    check_whole(checkpoint, path, {**_PARTS, **more})
     differences = _differences(checkpoint, predictor, about)
     if differences:
         raise ValueError(
             f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
             f"{'; '.join(differences)}). {advice}"
-        )
-
-
-def _check_whole(
-    checkpoint: Any, path: str, more: Mapping[str, type] = MappingProxyType({})
-) -> None:
-    """Raise if a checkpoint is none of a training, or lacks one of ``more`` parts."""
-    missing = [
-        name
-        for name, kind in {**_PARTS, **more}.items()
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind)
-    ]
-    if not missing and "fit_loop" not in checkpoint["loops"]:
-        missing = ["loops"]
-    if missing:
-        raise ValueError(
-            f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
-            f"{', '.join(missing)}). Take the last.ckpt of one."
         )
 
 
@@ -229,11 +209,6 @@ def hold(folder: str | os.PathLike[str], name: str = "folder") -> Iterator[None]
 
     Windows has no such locks: there it warns that nothing keeps other processes out.
 
-    .. code-block:: python
-
-        with hold("runs/1"):
-            trainer.fit(model, ckpt_path="last")
-
     Args:
         folder (str): The folder, which is made where there is none.
         name (str): What the folder is called in an error. (default: ``"folder"``)
@@ -244,13 +219,13 @@ def hold(folder: str | os.PathLike[str], name: str = "folder") -> Iterator[None]
     if getattr(rank_zero_only, "rank", 0) != 0:  # a process of the same run
         yield
         return
+    Path(folder).mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:
         rank_zero_warn(f"No locks on this system: nothing keeps other processes out of {folder}.")
         yield
         return
-    Path(folder).mkdir(parents=True, exist_ok=True)
     with open(Path(folder, ".lock"), "a") as file:
         try:
             # Not flock, whose locks live on in the workers of the data loaders.
