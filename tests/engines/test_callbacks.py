@@ -102,6 +102,12 @@ def test_the_argument_takes_the_place_of_the_callback(tmp_path):
     assert trainer.callbacks == before  # which Lightning would announce
 
 
+def test_a_dense_start_that_was_not_over_ends_with_the_training(tmp_path):
+    predictor = make()
+    assert dense_epochs(train(tmp_path, predictor, DenseStart(9))) == [0, 1, 2]
+    assert not any(getattr(module, "dense_training", False) for module in predictor.modules())
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_dense_start_goes_on_where_the_training_does(tmp_path, epochs):
     train(tmp_path, make(), DenseStart(2), epochs=epochs)

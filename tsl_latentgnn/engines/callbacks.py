@@ -54,6 +54,11 @@ class DenseStart(Callback):
     # Lightning starts no epoch where it goes on in the midst of one.
     on_train_start = on_train_epoch_start
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the layers as they were made, for what comes after."""
+        for layer in _latent_layers(pl_module):
+            layer.dense_training = False
+
 
 def check_dense_start(name: str, epochs: int, model: Module) -> None:
     """Raise if a model without a latent layer is to train it densely for ``epochs`` epochs, the argument ``name``."""
