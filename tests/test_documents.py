@@ -102,6 +102,7 @@ def test_deployment(tmp_path, monkeypatch):
 
 
 EXAMPLES = {
+    "exact_resume.py": r"MAE 0\.\d+ by weights \w+",
     "layer_in_pyg.py": r"test accuracy (0\.9\d*|1\.0*)",
     "swap_into_tsl.py": r"strong edge \d+ -> \d+",
     "train_seq2seq.py": "wrote attention.png",

@@ -24,6 +24,7 @@ from torchmetrics.utilities.data import dim_zero_sum
 from tsl import epsilon
 from tsl.data import Data, SpatioTemporalDataModule
 from tsl.data.loader import StaticGraphLoader
+from tsl.data.preprocessing import Scaler
 from tsl.datasets.prototypes.casting import time_unit_to_nanoseconds
 from tsl.engines import Predictor
 from tsl.metrics import torch as metrics
@@ -34,6 +35,7 @@ __all__ = [
     "BaseModel",
     "Data",
     "Predictor",
+    "Scaler",
     "SpatioTemporalDataModule",
     "StaticGraphLoader",
     "allow_in_checkpoints",

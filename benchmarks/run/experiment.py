@@ -91,7 +91,7 @@ def fit_and_score(cfg: DictConfig) -> Outcome:
     cfg.run.dir, cfg.ckpt_path = fabric.broadcast((cfg.run.dir, cfg.ckpt_path))
     if not trained:
         return _fit_and_score(cfg, trained, fabric)
-    with hold(cfg.run.dir):
+    with hold(cfg.run.dir, "hydra.run.dir"):
         return _fit_and_score(cfg, trained, fabric)
 
 
@@ -116,7 +116,12 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
     timer = EpochTimer()
     stopping = Stopping(monitor="val_mae", patience=cfg.patience, mode="min")
     checkpoint = BestCheckpoint(cfg.run.dir)
-    checkpoint_io = RunCheckpointIO(partial(check_fits, predictor=predictor, about=about))
+    anew = "or train from the start with ckpt_path=null"
+    settings = "the dataset, model and settings of its run (config.yaml in its folder)"
+    fits = partial(
+        check_fits, predictor=predictor, about=about, advice=f"Start with {settings}, {anew}."
+    )
+    checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
     arguments = {
         "max_epochs": cfg.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already

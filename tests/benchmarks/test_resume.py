@@ -359,7 +359,7 @@ def test_a_folder_is_for_one_process_until_it_is_killed(processes, tmp_path):
     process.start()
     assert held.wait(60)
     with pytest.raises(ValueError, match=r"'hydra.run.dir' must be .* another process is at work"):
-        hold(tmp_path / "run").__enter__()
+        hold(tmp_path / "run", "hydra.run.dir").__enter__()
     process.kill()
     process.join(60)
     with hold(tmp_path / "run"), hold(tmp_path / "other"):

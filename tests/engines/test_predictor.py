@@ -1,24 +1,29 @@
 from __future__ import annotations
 
-import contextlib
-import importlib
 import math
-import os
 from types import SimpleNamespace
 
 from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.engines.predictor import masked_nll
-from tsl_latentgnn.models import LatentGNNModel
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from scipy import stats
+from small import (
+    HORIZON,
+    NODES,
+    WINDOW,
+    make,
+    make_batch,
+    make_data,
+    make_gaussian,
+    make_trainer,
+    scaling,
+)
 from torch.distributions import Normal
 
 # The imports above mend tsl, where it has to be.
-from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset, TemporalSplitter  # isort: skip
-from tsl.data.preprocessing import StandardScaler  # isort: skip
 from tsl.engines import Predictor  # isort: skip
 from tsl.metrics.torch import MaskedMAE, MaskedMSE  # isort: skip
 from tsl.nn.models import RNNModel  # isort: skip
@@ -28,48 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*have no logger configured"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-
-STEPS, NODES, WINDOW, HORIZON = 60, 4, 5, 3
-
-
-def make_data(channels=1, scaled=True, masked=True):
-    """A few steps of readings far from zero, some of them missing."""
-    generator = torch.Generator().manual_seed(0)
-    target = 50 + 10 * torch.randn(STEPS, NODES, channels, generator=generator)
-    mask = torch.rand(STEPS, NODES, channels, generator=generator) > 0.2 if masked else None
-    dataset = SpatioTemporalDataset(target, mask=mask, window=WINDOW, horizon=HORIZON)
-    data = SpatioTemporalDataModule(
-        dataset,
-        scalers={"target": StandardScaler(axis=(0, 1))} if scaled else None,
-        splitter=TemporalSplitter(val_len=0.2, test_len=0.2),
-        batch_size=8,
-    )
-    data.setup()
-    return data
-
-
-def make_batch(data):
-    return data.torch_dataset[torch.arange(10, 16)]
-
-
-def make(seed=0, model=None, **options):
-    """A predictor around a small model."""
-    torch.manual_seed(seed)
-    model_kwargs = {"input_size": 1, "output_size": 1, "horizon": HORIZON, "n_nodes": NODES}
-    model_kwargs |= {"hidden_size": 4, "k_neighbors": 2, "modes": (2, 2), **(model or {})}
-    options.setdefault("loss_fn", MaskedMAE())
-    options.setdefault("metrics", {"mae": MaskedMAE(), "mse": MaskedMSE()})
-    return LatentGNNPredictor(
-        model_class=LatentGNNModel,
-        model_kwargs=model_kwargs,
-        optim_class=torch.optim.Adam,
-        optim_kwargs={"lr": 0.01},
-        **options,
-    )
-
-
-def make_gaussian(**options):
-    return make(model={"likelihood": "gaussian"}, loss_fn=None, **options)
 
 
 def watch(predictor):
@@ -85,32 +48,6 @@ def at_step(predictor, step):
     """Let the predictor believe in a trainer that has done so many optimizer steps."""
     predictor._trainer = SimpleNamespace(global_step=step)
     return predictor
-
-
-def scaling(data):
-    """Mean and standard deviation of the training readings that are there, by hand."""
-    dataset = data.torch_dataset
-    train = data.train_slice
-    target = dataset.target[train]
-    mask = (
-        torch.ones_like(target, dtype=torch.bool) if dataset.mask is None else dataset.mask[train]
-    )
-    values = [target[..., c][mask[..., c]].double() for c in range(target.size(-1))]
-    mean = torch.tensor([v.mean() for v in values])
-    std = torch.tensor([v.std(correction=0) for v in values])
-    return mean, std
-
-
-def make_trainer(tmp_path, epochs=1, callbacks=()):
-    return pl.Trainer(
-        max_epochs=epochs,
-        default_root_dir=tmp_path,
-        logger=False,
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -189,38 +126,14 @@ def test_schedules(step):
         assert ratio == pytest.approx(expected, rel=1e-12)
 
 
-def test_a_dense_start(tmp_path):
-    predictor = make(dense_epochs=2)
-    conv = predictor.model.graph_encoder.convs[-1]
-    sources = []
-    original = conv._num_sources
-    conv._num_sources = lambda: sources.append((conv.training, original())) or original()
-    trainer = pl.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        limit_train_batches=1,
-        limit_val_batches=1,
-        num_sanity_val_steps=0,
-    )
-    trainer.fit(predictor, datamodule=make_data())
-    training = [k for is_training, k in sources if is_training]
-    assert training[:4] == [None] * 4
-    assert training[4:] == [2, 2]
-    assert {k for is_training, k in sources if not is_training} == {2}
-    with pytest.raises(ValueError, match="'dense_epochs' must be an int >= 0"):
-        make(dense_epochs=-1)
-
-
 def test_what_the_model_cannot_do_is_refused_before_the_training():
     rnn = {"input_size": 1, "output_size": 1, "horizon": HORIZON}
     with pytest.raises(ValueError, match=r"'dense_epochs' must be 0 .* \(got 3 with RNNModel\)"):
         LatentGNNPredictor(
             model_class=RNNModel, model_kwargs=rnn, loss_fn=MaskedMAE(), dense_epochs=3
         )
+    with pytest.raises(ValueError, match="'dense_epochs' must be an int >= 0"):
+        make(dense_epochs=-1)
     with pytest.raises(ValueError, match="'teacher_forcing_ratio' must be 0 with decoder='direct'"):
         make(model={"decoder": "direct"}, teacher_forcing_ratio=0.5)
 
@@ -336,7 +249,7 @@ def test_masked_nll():
 @pytest.mark.parametrize("channels", [1, 2])
 def test_quantiles_match_scipy(channels):
     data = make_data(channels)
-    sizes = {"input_size": channels, "output_size": channels, "likelihood": "gaussian"}
+    sizes = {"input_size": channels, "output_size": channels, "head": "gaussian"}
     levels = (0.1, 0.5, 0.75)
     predictor = make(model=sizes, loss_fn=None, quantiles=levels).eval()
     batch = make_batch(data)
@@ -477,235 +390,6 @@ def test_a_model_without_targets_cannot_be_forced():
 def test_a_point_forecast_has_no_distribution():
     with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
         make().predict_distribution(make_batch(make_data()))
-
-
-@pytest.mark.parametrize("level", [0.5, 0.8])
-def test_calibration_is_that_of_the_ordered_errors(level):
-    data, predictor = make_data(channels=2), None
-    predictor = make(
-        model={"input_size": 2, "output_size": 2, "likelihood": "gaussian"}, loss_fn=None
-    ).eval()
-    batches = [make_batch(data), data.torch_dataset[torch.arange(20, 33)]]
-    with torch.no_grad():
-        before = [predictor.predict_distribution(batch) for batch in batches]
-    factors = predictor.calibrate(batches, level)
-    assert factors.shape == (HORIZON, 2)
-    for step in range(HORIZON):
-        for channel in range(2):
-            errors = []
-            for batch, normal in zip(batches, before, strict=True):
-                for b in range(len(batch.y)):
-                    for n in range(NODES):
-                        at = (b, step, n, channel)
-                        if batch.mask[at]:
-                            gap = abs(float(batch.y[at]) - float(normal.loc[at]))
-                            errors.append(gap / float(normal.scale[at]))
-            rank = math.ceil((len(errors) + 1) * level)
-            expected = sorted(errors)[rank - 1] / stats.norm.ppf((1 + level) / 2)
-            assert float(factors[step, channel]) == pytest.approx(expected, rel=1e-5)
-    with torch.no_grad():
-        after = predictor.predict_distribution(batches[0])
-    torch.testing.assert_close(after.loc, before[0].loc)
-    expected = before[0].scale * factors[:, None]
-    torch.testing.assert_close(after.scale, expected, rtol=1e-5, atol=0)
-    # A further call does not start from what the one before found.
-    torch.testing.assert_close(predictor.calibrate(batches, level), factors)
-
-
-def test_the_rank_of_a_calibration_is_exact():
-    batch = make_batch(make_data(masked=False))  # 6 windows of 4 nodes
-    predictor = make_gaussian()
-    with torch.no_grad():
-        normal = predictor.predict_distribution(batch)
-    errors = ((batch.y - normal.loc).abs() / normal.scale).permute(1, 3, 0, 2).flatten(2)
-    factors = predictor.calibrate([batch], 0.6)  # 25 * 0.6 is 15, which float32 raises
-    expected = errors.sort(-1).values[..., 14] / stats.norm.ppf(0.8)
-    torch.testing.assert_close(factors, expected.to(factors))
-
-
-def test_calibration_without_any_error_can_be_made_again():
-    batch = make_batch(make_data(masked=False))
-    predictor = make_gaussian()
-    with torch.no_grad():
-        batch.y = predictor.predict_distribution(batch).loc
-    assert (predictor.calibrate([batch], 0.5) > 0).all()
-    assert (predictor.calibrate([make_batch(make_data())], 0.5) > 1e-3).all()
-
-
-def test_calibration_leaves_the_mode_where_it_fails():
-    predictor = make_gaussian().train()
-    with pytest.raises(AttributeError):
-        predictor.calibrate([None], 0.5)
-    assert predictor.training
-
-
-def test_calibration_leaves_the_mode_and_and_is_kept_in_the_state(tmp_path):
-    predictor = make_gaussian().train()
-    factors = predictor.calibrate([make_batch(make_data())], 0.5)
-    assert predictor.training
-    other = make_gaussian(seed=1)
-    other.load_state_dict(predictor.state_dict())
-    torch.testing.assert_close(other.model.scale_factor, factors)
-    other.model.reset_parameters()
-    assert torch.equal(other.model.scale_factor, torch.ones(HORIZON, 1))
-
-
-def test_calibration_does_not_read_what_is_missing():
-    data = make_data()
-    batch, spoiled = make_batch(data), make_batch(data)
-    spoiled.y[~spoiled.mask.bool()] = math.nan
-    predictor = make_gaussian()
-    torch.testing.assert_close(
-        predictor.calibrate([batch], 0.5), predictor.calibrate([spoiled], 0.5)
-    )
-
-
-@pytest.mark.parametrize(
-    ("level", "batches", "message"),
-    [
-        (1.0, None, r"'level' must be in \(0, 1\)"),
-        (0.0, None, r"'level' must be in \(0, 1\)"),
-        (0.5, [], "'batches' must hold at least one batch"),
-        (0.99, None, "'batches' must hold at least 99 readings of every step"),
-    ],
-)
-def test_calibration_refuses(level, batches, message):
-    given = [make_batch(make_data())] if batches is None else batches
-    with pytest.raises(ValueError, match=message):
-        make_gaussian().calibrate(given, level)
-
-
-def test_calibration_needs_a_gaussian_head():
-    with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
-        make().calibrate([make_batch(make_data())])
-
-
-class Payload:
-    """Calls ``os.mkdir(path)`` when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A checkpoint of a model with candidates, whose arguments hold a tensor."""
-    folder = tmp_path_factory.mktemp("saved")
-    predictor = make(model={"candidates": torch.arange(NODES).expand(NODES, NODES).clone()})
-    trainer = make_trainer(folder)
-    trainer.fit(predictor, datamodule=make_data())
-    trainer.save_checkpoint(folder / "last.ckpt")
-    return folder / "last.ckpt"
-
-
-def readers(saved):
-    """Both ways to read a checkpoint, with what they call the file."""
-    kwargs = torch.load(saved, weights_only=True)["hyper_parameters"]["model_kwargs"]
-    return {
-        "filename": make(model=kwargs).load_model,
-        "checkpoint_path": LatentGNNPredictor.load_from_checkpoint,
-    }
-
-
-def test_a_model_with_a_tensor_among_its_arguments_is_loaded(saved):
-    weights = torch.load(saved, weights_only=True)["state_dict"]
-    kwargs = torch.load(saved, weights_only=True)["hyper_parameters"]["model_kwargs"]
-    predictor = make(seed=1, model=kwargs)
-    predictor.load_model(saved)
-    twin = LatentGNNPredictor.load_from_checkpoint(saved)
-    for other in (predictor, twin):
-        assert all(torch.equal(value, weights[key]) for key, value in other.state_dict().items())
-
-
-@pytest.mark.parametrize("name", ["filename", "checkpoint_path"])
-def test_code_in_a_checkpoint_is_refused_and_does_not_run(saved, tmp_path, name):
-    checkpoint = torch.load(saved, weights_only=True)
-    checkpoint["hyper_parameters"]["more"] = Payload(tmp_path / "ran")
-    torch.save(checkpoint, tmp_path / "hostile.ckpt")
-    with pytest.raises(ValueError, match=f"'{name}' must be .* nothing but data .*hostile.ckpt"):
-        readers(saved)[name](tmp_path / "hostile.ckpt")
-    assert not (tmp_path / "ran").exists()
-    torch.load(tmp_path / "hostile.ckpt", weights_only=False)
-    assert (tmp_path / "ran").exists()  # the payload is live: only the safety held it
-
-
-@pytest.mark.parametrize("key", ["hyper_parameters", "hparams", "module_arguments"])
-def test_a_checkpoint_does_not_choose_who_makes_the_model(saved, tmp_path, monkeypatch, key):
-    """A text is data to torch, but Lightning imports and calls what it names."""
-    called = []
-    (tmp_path / "hostile_module.py").write_text("def make(cls, kwargs):\n    CALLED.append(cls)\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    module = importlib.import_module("hostile_module")
-    monkeypatch.setattr(module, "CALLED", called, raising=False)
-    checkpoint = torch.load(saved, weights_only=True)
-    checkpoint.setdefault(key, {})["_instantiator"] = "hostile_module.make"
-    torch.save(checkpoint, tmp_path / "named.ckpt")
-    twin = LatentGNNPredictor.load_from_checkpoint(tmp_path / "named.ckpt")
-    assert called == []
-    weights = checkpoint["state_dict"]
-    assert all(torch.equal(value, weights[name]) for name, value in twin.state_dict().items())
-    with contextlib.suppress(AttributeError, NotImplementedError):
-        Predictor.load_from_checkpoint(tmp_path / "named.ckpt")
-    assert called == [Predictor]  # it is live: only the override held it
-
-
-@pytest.mark.parametrize("name", ["filename", "checkpoint_path"])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_a_checkpoint_that_is_cut_short_is_refused(saved, tmp_path, name, share):
-    whole = saved.read_bytes()
-    (tmp_path / "torn.ckpt").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(ValueError, match=f"'{name}' must be a .*checkpoint .*torn.ckpt"):
-        readers(saved)[name](tmp_path / "torn.ckpt")
-
-
-def test_a_foreign_file_is_refused(saved, tmp_path):
-    torch.save({"state_dict": {}}, tmp_path / "other.pt")
-    message = "'filename' must be a checkpoint of a Predictor .*other.pt.* lacks hyper_parameters"
-    with pytest.raises(ValueError, match=message):
-        readers(saved)["filename"](tmp_path / "other.pt")
-    torch.save(torch.zeros(3), tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="lacks hyper_parameters, state_dict"):
-        readers(saved)["filename"](tmp_path / "other.pt")
-    with pytest.raises(FileNotFoundError):
-        readers(saved)["filename"](tmp_path / "absent.ckpt")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"horizon": HORIZON + 1}, "horizon is 3, not 4"),
-        ({"n_nodes": NODES + 1, "candidates": None}, "n_nodes is 4, not 5"),
-        ({"candidates": None}, r"candidates is a tensor of shape \(4, 4\), not None"),
-        ({"norm": "layer"}, "norm is absent, not 'layer'"),
-    ],
-)
-def test_a_checkpoint_of_another_model_is_refused(saved, changes, message):
-    kwargs = torch.load(saved, weights_only=True)["hyper_parameters"]["model_kwargs"]
-    with pytest.raises(ValueError, match=f"'filename' must be .* of this model .*{message}"):
-        make(model={**kwargs, **changes}).load_model(saved)
-
-
-def test_a_checkpoint_of_another_class_is_refused(saved, tmp_path):
-    predictor = LatentGNNPredictor(
-        model_class=RNNModel, model_kwargs={"input_size": 1, "output_size": 1, "horizon": 3}
-    )
-    with pytest.raises(ValueError, match="model_class is LatentGNNModel, not RNNModel"):
-        predictor.load_model(saved)
-
-
-def test_a_model_made_outside_takes_weights_of_its_shape(saved):
-    kwargs = torch.load(saved, weights_only=True)["hyper_parameters"]["model_kwargs"]
-    torch.manual_seed(1)
-    predictor = LatentGNNPredictor(LatentGNNModel(**kwargs))
-    predictor.load_model(saved)
-    weights = torch.load(saved, weights_only=True)["state_dict"]
-    assert all(torch.equal(value, weights[key]) for key, value in predictor.state_dict().items())
-    wide = LatentGNNPredictor(LatentGNNModel(**{**kwargs, "hidden_size": 8}))
-    with pytest.raises(ValueError, match=r"\(4,\), not \(8,\)|\(4, .*, not \(8, "):
-        wide.load_model(saved)
 
 
 @pytest.mark.parametrize("loss_fn", [MaskedMAE(), MaskedMSE()])

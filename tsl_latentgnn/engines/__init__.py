@@ -1,6 +1,31 @@
-"""Training engines for tsl."""
+"""Training engines for tsl, and what makes any Lightning training go on exactly after it was ended.
 
-from .callbacks import DataCard
+:class:`RunState` shows how the pieces go together.
+"""
+
+from .callbacks import DataCard, DenseStart
+from .checkpoint import model_differences, read_checkpoint
 from .predictor import LatentGNNPredictor
+from .processes import EndTogether, SharedBatches, SharedDataModule, SharedLoss, share_loss
+from .resume import RunState, Stopping, exit_on_sigterm
+from .run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
 
-__all__ = ["DataCard", "LatentGNNPredictor"]
+__all__ = [
+    "BestCheckpoint",
+    "DataCard",
+    "DenseStart",
+    "EndTogether",
+    "LatentGNNPredictor",
+    "RunCheckpointIO",
+    "RunState",
+    "SharedBatches",
+    "SharedDataModule",
+    "SharedLoss",
+    "Stopping",
+    "check_fits",
+    "exit_on_sigterm",
+    "hold",
+    "model_differences",
+    "read_checkpoint",
+    "share_loss",
+]

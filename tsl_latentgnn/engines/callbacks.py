@@ -1,4 +1,4 @@
-"""What a model has to know of its data to forecast from raw readings, kept in its checkpoints."""
+"""Callbacks: a dense start of the training, and the card of its data in the checkpoints."""
 
 from __future__ import annotations
 
@@ -8,9 +8,69 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.nn import Module
+
+from .._checks import check_int
+from ..nn import LatentCorrelationGCN
 
 #: The key of a Lightning checkpoint.
 DATA_CARD = "data_card"
+
+
+class DenseStart(Callback):
+    """Trains dense attention for the first epochs, and the top-:math:`k` graph from then on.
+
+    While it is dense, each :class:`~tsl_latentgnn.nn.LatentCorrelationGCN` of the module attends to all sources in
+    training, so that all scores are learned. Evaluation always keeps to the best :math:`k` of them. It works with any
+    LightningModule, and counts the epochs that the trainer counts, those before a resume with them.
+
+    .. code-block:: python
+
+        trainer = Trainer(callbacks=[DenseStart(epochs=5)])
+
+    A :class:`~tsl_latentgnn.engines.LatentGNNPredictor` with ``dense_epochs`` has one of its own, which Lightning puts
+    in the place of the trainer's, as it does with all callbacks that a module configures.
+
+    Args:
+        epochs (int): Number of dense epochs.
+
+    Raises:
+        TypeError: If ``epochs`` is not an integer.
+        ValueError: If ``epochs`` is negative, or, when the training starts, the module has no such layer.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = check_int("epochs", epochs, 0)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look for the layers before the training, not after it."""
+        check_dense_start("epochs", self.epochs, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin an epoch: dense, or along the best sources."""
+        for layer in _latent_layers(pl_module):
+            layer.dense_training = trainer.current_epoch < self.epochs
+
+    # Lightning starts no epoch where it goes on in the midst of one.
+    on_train_start = on_train_epoch_start
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the layers as they were made, for what comes after."""
+        for layer in _latent_layers(pl_module):
+            layer.dense_training = False
+
+
+def check_dense_start(name: str, epochs: int, model: Module) -> None:
+    """Raise if a model without a latent layer is to train it densely for ``epochs`` epochs, the argument ``name``."""
+    if epochs > 0 and not _latent_layers(model):
+        raise ValueError(
+            f"'{name}' must be 0 for a model without a latent graph "
+            f"(got {epochs} with {type(model).__name__})."
+        )
+
+
+def _latent_layers(model: Module) -> list[LatentCorrelationGCN]:
+    return [module for module in model.modules() if isinstance(module, LatentCorrelationGCN)]
 
 
 class DataCard(Callback):

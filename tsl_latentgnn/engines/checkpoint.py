@@ -46,17 +46,23 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice:
         ) from error
 
 
+def lacking(checkpoint: Any, parts: Mapping[str, type]) -> list[str]:
+    """Names of the parts that are not in a checkpoint, or of another type."""
+    entries = checkpoint if isinstance(checkpoint, dict) else {}
+    return [name for name, kind in parts.items() if not isinstance(entries.get(name), kind)]
+
+
 def model_differences(checkpoint: Mapping[str, Any], predictor: LightningModule) -> list[str]:
-    """In words, why the weights of a checkpoint are not those of a predictor; nothing if they fit.
+    """In words, why the weights of a checkpoint are not those of a module; nothing if they fit.
 
     Args:
-        checkpoint: A checkpoint of a :class:`tsl.engines.Predictor`, with ``hyper_parameters`` and ``state_dict``.
-        predictor: The predictor that is to take them.
+        checkpoint: A checkpoint of a :class:`tsl.engines.Predictor`, or of another LightningModule.
+        predictor: The module that is to take them.
 
     Returns:
         list: Differences of the first kind that there is: model class, arguments of the model, shapes of its weights.
     """
-    given, own = checkpoint["hyper_parameters"], predictor.hparams
+    given, own = checkpoint.get("hyper_parameters", {}), predictor.hparams
     found = []
     if own.get("model_class") is not None:  # else the model was made outside of the predictor
         found = unequal(

@@ -9,14 +9,17 @@ from io import BytesIO
 from typing import IO, Any
 
 import torch
+from pytorch_lightning import Callback
 from torch import Tensor
 from torch.distributions import Normal
-from torch.nn import Module
 
 from .._checks import check_choice, check_float, check_int
 from .._tsl import Data, Predictor
-from ..nn import HorizonReadout, LatentCorrelationGCN, LatentGraph
-from .checkpoint import model_differences, read_checkpoint
+from ..nn import HorizonReadout, LatentGraph
+from .calibration import interval_factors, scaled_errors
+from .callbacks import DenseStart, check_dense_start
+from .checkpoint import lacking, model_differences, read_checkpoint
+from .scaling import undo_scaler
 
 
 class LatentGNNPredictor(Predictor):
@@ -35,8 +38,8 @@ class LatentGNNPredictor(Predictor):
           \text{exponential: } \epsilon \, e^{-s / S}, \qquad
           \text{sigmoid: } \epsilon \, \frac{S}{S + e^{s / S}}.
 
-    - **A dense start**: for the first ``dense_epochs`` epochs the training attends to all sources, so that all scores
-      are learned, and from then on to the best :math:`k` of them. Evaluation always keeps to the best :math:`k`.
+    - **A dense start**: ``dense_epochs`` adds the callback :class:`~tsl_latentgnn.engines.DenseStart` to the trainer,
+      in the place of one that the trainer was given.
     - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
@@ -71,14 +74,12 @@ class LatentGNNPredictor(Predictor):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.teacher_forcing_ratio = check_float(
-            "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
-        )
-        self.teacher_forcing_decay = check_choice(
-            "teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS)
-        )
+        ratio = check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
+        decay = check_choice("teacher_forcing_decay", teacher_forcing_decay, (None, *_DECAYS))
+        self.teacher_forcing_ratio, self.teacher_forcing_decay = ratio, decay
         self.teacher_forcing_steps = check_int("teacher_forcing_steps", teacher_forcing_steps, 1)
         self.dense_epochs = check_int("dense_epochs", dense_epochs, 0)
+        self._dense_start = DenseStart(self.dense_epochs)
         if isinstance(quantiles, str) or not isinstance(quantiles, Sequence):
             raise TypeError(
                 f"'quantiles' must be a sequence of levels in (0, 1) (got {quantiles!r})."
@@ -88,11 +89,7 @@ class LatentGNNPredictor(Predictor):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
             self._check_teacher_forcing()
-            if self.dense_epochs > 0 and not self._has(LatentCorrelationGCN):
-                raise ValueError(
-                    "'dense_epochs' must be 0 for a model without a latent graph "
-                    f"(got {self.dense_epochs} with {type(self.model).__name__})."
-                )
+            check_dense_start("dense_epochs", self.dense_epochs, self.model)
 
     def load_model(self, filename: str | os.PathLike[str]) -> None:
         """Load the weights of a checkpoint into the model; nothing that the file may carry is run.
@@ -106,12 +103,7 @@ class LatentGNNPredictor(Predictor):
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(filename, "filename")
-        parts = ("hyper_parameters", "state_dict")
-        missing = [
-            part
-            for part in parts
-            if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(part), dict)
-        ]
+        missing = lacking(checkpoint, {"hyper_parameters": dict, "state_dict": dict})
         if missing:
             raise ValueError(
                 f"'filename' must be a checkpoint of a Predictor (got {os.fspath(filename)!r}, which lacks "
@@ -143,12 +135,11 @@ class LatentGNNPredictor(Predictor):
         # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
         return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
 
-    def on_train_epoch_start(self) -> None:
-        """Begin an epoch: dense, or along the best sources."""
-        for module in self.modules():
-            if isinstance(module, LatentCorrelationGCN):
-                module.dense_training = self.current_epoch < self.dense_epochs
-        super().on_train_epoch_start()
+    def configure_callbacks(self) -> list[Callback]:
+        """Add the dense start, where there is one; Lightning puts it in the place of the trainer's own."""
+        own = self._dense_start
+        added = self.dense_epochs == 0 or own in self.trainer.callbacks  # by fit, before a test
+        return [*super().configure_callbacks(), *([] if added else [own])]
 
     @property
     def current_teacher_forcing_ratio(self) -> float:
@@ -161,28 +152,16 @@ class LatentGNNPredictor(Predictor):
     @property
     def is_gaussian(self) -> bool:
         """Whether the model has a Gaussian head."""
-        return getattr(self.model, "head", None) == "gaussian"
+        option = "likelihood" if hasattr(self.model, "likelihood") else "head"
+        return getattr(self.model, option, None) == "gaussian"
 
     def _require_gaussian(self) -> None:
         if not self.is_gaussian:
             raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
 
-    def predict_batch(
-        self,
-        batch: Data,
-        preprocess: bool = False,
-        postprocess: bool = True,
-        return_target: bool = False,
-        **forward_kwargs: Any,
-    ) -> Any:
+    def predict_batch(self, batch: Data, *args: Any, **kwargs: Any) -> Any:
         """As in tsl's Predictor, with teacher forcing while the module is in training mode."""
-        return super().predict_batch(
-            batch,
-            preprocess=preprocess,
-            postprocess=postprocess,
-            return_target=return_target,
-            **{**self._teacher_forcing(batch), **forward_kwargs},
-        )
+        return super().predict_batch(batch, *args, **{**self._teacher_forcing(batch), **kwargs})
 
     def predict_distribution(self, batch: Data, postprocess: bool = True) -> Normal:
         """Forecast distribution of a batch, over ``[b horizon n f]``.
@@ -200,28 +179,15 @@ class LatentGNNPredictor(Predictor):
         inputs = self._filter_forward_kwargs({**inputs, **self._teacher_forcing(batch)})
         normal = self.model.forecast(**inputs).distribution
         scaler = transform.get("y") if postprocess else None
-        if scaler is None:
-            return normal
-        # A scaler is affine: a standard deviation goes back by its factor, without its bias.
-        zero = torch.zeros_like(normal.scale, dtype=torch.double)
-        factor = scaler.inverse_transform(zero + 1.0) - scaler.inverse_transform(zero)
-        return Normal(scaler.inverse_transform(normal.loc), normal.scale * factor.to(normal.scale))
+        return normal if scaler is None else undo_scaler(normal, scaler)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Data], level: float = 0.9) -> Tensor:
         r"""Stretch the scales so that central intervals hold the share ``level`` of held-out readings.
 
-        The factor of a step and channel is, with :math:`n` readings that are there,
-
-        .. math::
-            c = \frac{q}{\Phi^{-1}\big(\frac{1 + \mathrm{level}}{2}\big)}, \qquad
-            q = \text{the } \lceil (n + 1)\, \mathrm{level} \rceil \text{-th smallest } \frac{|y - \mu|}{\sigma},
-
-        the locally weighted split conformal interval of `"Distribution-Free Predictive Inference for Regression"
-        <https://arxiv.org/abs/1604.04173>`_ (Lei et al., JASA 2018, section 5.2). Its guarantee is for readings that
-        could be exchanged with those of the test; those of a time series, in windows that overlap, hold the share as
-        far as the future is like them. The factor is kept in the model, and so in its checkpoints, and replaces that
-        of an earlier call; it is at least the precision of the numbers. Means do not change.
+        They are stretched by :func:`~tsl_latentgnn.engines.calibration.interval_factors`. The factor is kept in the
+        model, and so in its checkpoints, and replaces that of an earlier call; it is at least the precision of the
+        numbers. Means do not change.
 
         Args:
             batches (iterable): Batches that the model was not trained on, such as a validation dataloader.
@@ -235,40 +201,21 @@ class LatentGNNPredictor(Predictor):
                 has too few readings for it.
         """
         self._require_gaussian()
-        if not 0.0 < check_float("level", level) < 1.0:
-            raise ValueError(f"'level' must be in (0, 1) (got {level!r}).")
         training = self.training
         self.eval()
         try:
-            errors = [self._scaled_errors(batch.to(self.device)) for batch in batches]
+            errors = (self._scaled_errors(batch.to(self.device)) for batch in batches)
+            stretch = interval_factors(errors, level)
         finally:
             self.train(training)
-        if not errors:
-            raise ValueError("'batches' must hold at least one batch (got none).")
-        error, _ = torch.cat(errors, dim=-1).sort(dim=-1)  # NaN comes last
-        count = error.isfinite().sum(-1, keepdim=True)
-        # What is whole but for the rounding of the level, such as 10 * 0.9, is not to be raised by one.
-        share = level * (1 - 1e-12)
-        rank = ((count + 1).double() * share).ceil().long()
-        if bool((rank > count).any()):
-            raise ValueError(
-                f"'batches' must hold at least {math.ceil(share / (1 - share))} readings of every step "
-                f"and channel for level {level} (got {int(count.min())})."
-            )
-        bound = Normal(0.0, 1.0).icdf(torch.tensor((1 + level) / 2))
-        factor = self.model.network.scale_factor
-        factor.mul_(error.gather(-1, rank - 1).squeeze(-1) / bound)
+        network = self.model if hasattr(self.model, "scale_factor") else self.model.network
+        factor = network.scale_factor.mul_(stretch)
         factor.clamp_(min=torch.finfo(factor.dtype).eps)  # without any error, a scale of 0 is none
         return factor.clone()
 
     def _scaled_errors(self, batch: Data) -> Tensor:
-        """Absolute errors in units of the forecast scale, ``[horizon, f, b * n]``; NaN where there is no reading."""
         _, _, mask, _ = self._unpack_batch(batch)
-        normal = self.predict_distribution(batch)
-        error = (batch.y - normal.loc).abs() / normal.scale
-        if mask is not None:
-            error = error.masked_fill(~mask.bool(), math.nan)
-        return error.permute(1, 3, 0, 2).flatten(2)
+        return scaled_errors(self.predict_distribution(batch), batch.y, mask)
 
     def latent_graph(self, batch: Data, *, layer: int = -1) -> LatentGraph:
         """Graphs of a latent layer (default: the last) for a batch, see the model's ``latent_graph``."""
@@ -308,9 +255,8 @@ class LatentGNNPredictor(Predictor):
         normal = self.predict_distribution(batch)
         output = dict(**targets, y_hat=normal.loc)
         levels = normal.loc.new_tensor(self.quantiles)
-        output["quantiles"] = Normal(normal.loc.unsqueeze(-1), normal.scale.unsqueeze(-1)).icdf(
-            levels
-        )
+        each = Normal(normal.loc.unsqueeze(-1), normal.scale.unsqueeze(-1))
+        output["quantiles"] = each.icdf(levels)
         if mask is not None:
             output["mask"] = mask
         return output
@@ -329,20 +275,19 @@ class LatentGNNPredictor(Predictor):
         return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
 
     def _check_teacher_forcing(self) -> None:
+        if self.teacher_forcing_ratio == 0:
+            return
         taken = set(self._model_fwd_signature["signature"])
-        if self.teacher_forcing_ratio > 0 and not {"targets", "teacher_forcing_ratio"} <= taken:
+        if not {"targets", "teacher_forcing_ratio"} <= taken:
             raise ValueError(
                 "'teacher_forcing_ratio' must be 0 for a model whose forward takes no 'targets' "
                 f"(got {self.teacher_forcing_ratio} with {type(self.model).__name__})."
             )
-        if self.teacher_forcing_ratio > 0 and self._has(HorizonReadout):
+        if any(isinstance(module, HorizonReadout) for module in self.model.modules()):
             raise ValueError(
                 "'teacher_forcing_ratio' must be 0 with decoder='direct', which decodes all steps at once "
                 f"(got {self.teacher_forcing_ratio})."
             )
-
-    def _has(self, kind: type[Module]) -> bool:
-        return any(isinstance(module, kind) for module in self.model.modules())
 
     def _likelihood_step(self, batch: Data, split: str, scaled: bool) -> Tensor:
         """Negative log-likelihood of the observed target, in the scale of the model or the original range."""
@@ -354,8 +299,7 @@ class LatentGNNPredictor(Predictor):
         if scaled and scaler is not None:
             y_loss = scaler.transform(y)
             y_hat = scaler.inverse_transform(y_hat)
-        loss = masked_nll(normal, y_loss, mask)
-        metrics = getattr(self, f"{split}_metrics")
+        loss, metrics = masked_nll(normal, y_loss, mask), getattr(self, f"{split}_metrics")
         metrics.update(y_hat, y, mask)
         self.log_metrics(metrics, batch_size=batch.batch_size)
         self.log_loss(split, loss, batch_size=batch.batch_size)

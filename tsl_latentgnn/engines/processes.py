@@ -1,5 +1,14 @@
 """Several processes that train one model, and reach what one process would.
 
+.. code-block:: python
+
+    datamodule = SharedDataModule(windows, batch_size=32)
+    predictor = share_loss(LatentGNNPredictor)(model, loss_fn)
+    trainer = Trainer(
+        devices=4, strategy="ddp", use_distributed_sampler=False, callbacks=[EndTogether()]
+    )
+    trainer.fit(predictor, datamodule=datamodule)
+
 The processes share each batch: ``batch_size`` is the number of windows of an optimizer step, however many
 processes there are. They take the batches in the order that one process alone would have drawn.
 """
@@ -8,7 +17,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -55,12 +64,19 @@ class SharedBatches(Sampler[list[int]]):
     """The share of one process in the batches of a run.
 
     All processes take as many batches, and the shares of a batch are disjoint, differ by one window at most, and
-    are not empty: a last batch of fewer windows than processes goes to the one before.
+    are not empty: a last batch of fewer windows than processes goes to the one before. It is for any LightningModule
+    or data module, with ``Trainer(use_distributed_sampler=False)``.
+
+    .. code-block:: python
+
+        def train_dataloader(self):
+            batches = BatchSampler(RandomSampler(self.data), batch_size=32, drop_last=True)
+            return DataLoader(self.data, batch_sampler=SharedBatches(batches, self.trainer))
 
     Args:
-        batches: The batches of the run, as one process would take them. All processes take those that the
-            first of them drew.
-        trainer: Knows the processes.
+        batches (torch.utils.data.BatchSampler): The batches of the run, as one process would take them. All processes
+            take those that the first of them drew.
+        trainer (pytorch_lightning.Trainer): Knows the processes.
 
     Raises:
         ValueError: If there are fewer windows than processes in the batches.
@@ -97,14 +113,9 @@ class SharedBatches(Sampler[list[int]]):
 class SharedDataModule(SpatioTemporalDataModule):
     """tsl's data module, whose batches the processes of the trainer share."""
 
-    def get_dataloader(
-        self,
-        split: Literal["train", "val", "test"] | None = None,
-        shuffle: bool = False,
-        batch_size: int | None = None,
-    ) -> DataLoader | None:
+    def get_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader | None:
         """Return tsl's loader of a part; with several processes, that of the share of this one."""
-        loader = super().get_dataloader(split, shuffle, batch_size)
+        loader = super().get_dataloader(*args, **kwargs)
         if loader is None or self.trainer is None or self.trainer.world_size == 1:
             return loader
         return StaticGraphLoader(

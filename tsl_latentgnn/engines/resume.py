@@ -1,4 +1,4 @@
-"""What a run of the benchmark adds to Lightning's: a clock, and what it needs to go on exactly."""
+"""What Lightning leaves out of a checkpoint, so that a training goes on exactly as if it had not been ended."""
 
 from __future__ import annotations
 
@@ -18,26 +18,49 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from .checkpoint import shorten, unequal
+
+_NUMPY = ("pos", "has_gauss", "gauss")  # after the key
+
 
 class RunState(Callback):
     """Keeps in the checkpoints what Lightning leaves out and the rest of a run depends on.
 
-    These are the states of the global random number generators, and the metrics that a scheduler
-    such as ``ReduceLROnPlateau`` has yet to see: Lightning shows it the epoch after the checkpoint.
+    These are the states of the global random number generators, and the metrics that a scheduler such as
+    ``ReduceLROnPlateau`` has yet to see: Lightning shows it the epoch after the checkpoint. So a training that was
+    ended at any moment, by SIGKILL too, goes on after its last whole epoch and reaches the same weights, bit for bit.
+
+    .. code-block:: python
+
+        seed_everything(seed)
+        model, data = make_model(), make_data()
+        trainer = Trainer(
+            callbacks=[RunState(seed), Stopping("val_mae", patience=5), BestCheckpoint(folder)],
+            plugins=[RunCheckpointIO()],
+        )
+        with hold(folder), exit_on_sigterm():
+            trainer.fit(model, datamodule=data, ckpt_path="last")  # from the start, where there is none
+
+    What draws from a generator of its own, such as that of a ``DataLoader(generator=...)``, has to keep its state
+    itself.
 
     Args:
-        seed: Seed of the run; a resumed run draws on, and so keeps its first one.
-        about: What the run is about; a checkpoint of another one does not fit.
+        seed (int): Seed of the run; a resumed run draws on, and so keeps its first one.
+        about (dict, optional): What the run is about, in types that a checkpoint may hold; a run that is about
+            something else does not go on from its checkpoints. (default: ``None``)
 
     Attributes:
-        run_id: Tells the run from all others, however often it is resumed.
-        seed: Seed that the run was started with.
+        run_id (str): Tells the run from all others, however often it is resumed.
+        seed (int): Seed that the run was started with.
+
+    Raises:
+        ValueError: If the run goes on from a checkpoint of one about something else; the message says what differs.
     """
 
-    def __init__(self, seed: int, about: Mapping[str, Any]) -> None:
+    def __init__(self, seed: int, about: Mapping[str, Any] | None = None) -> None:
         self.run_id = uuid.uuid4().hex
         self.seed = seed
-        self.about = dict(about)
+        self.about = dict(about or {})
         self._monitored: dict[str, Tensor] = {}
         self._random: dict[str, Any] | None = random_states()
 
@@ -78,6 +101,12 @@ class RunState(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Become the resumed run."""
+        differences = unequal(state_dict["about"], self.about)
+        if differences:
+            raise ValueError(
+                f"'ckpt_path' must be a checkpoint of the run that goes on (got one in which "
+                f"{'; '.join(shorten(differences))})."
+            )
         self.run_id, self.seed = state_dict["run_id"], state_dict["seed"]
         self._monitored = state_dict["monitored"]
         self._random = state_dict["random"]
@@ -85,16 +114,12 @@ class RunState(Callback):
 
 def random_states() -> dict[str, Any]:
     """Return the states of the global generators of Python, NumPy, PyTorch and the GPU in use."""
-    numpy_state = np.random.get_state(legacy=False)
-    assert isinstance(numpy_state, dict)
+    numpy_state: Any = np.random.get_state()
+    _, key, *rest = numpy_state
+    key = torch.from_numpy(key.astype(np.int64))
     states = {
         "python": random.getstate(),
-        "numpy": {
-            "key": torch.from_numpy(numpy_state["state"]["key"].astype(np.int64)),
-            "pos": int(numpy_state["state"]["pos"]),
-            "has_gauss": int(numpy_state["has_gauss"]),
-            "gauss": float(numpy_state["gauss"]),
-        },
+        "numpy": {"key": key, **dict(zip(_NUMPY, rest, strict=True))},
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_initialized():
@@ -105,18 +130,8 @@ def random_states() -> dict[str, Any]:
 def set_random_states(states: Mapping[str, Any]) -> None:
     """Set what :func:`random_states` returned; that of a GPU only where there is one."""
     random.setstate(states["python"])
-    numpy_state = states["numpy"]
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {
-                "key": numpy_state["key"].numpy().astype(np.uint32),
-                "pos": numpy_state["pos"],
-            },
-            "has_gauss": numpy_state["has_gauss"],
-            "gauss": numpy_state["gauss"],
-        }
-    )
+    key, *rest = (states["numpy"][name] for name in ("key", *_NUMPY))
+    np.random.set_state(("MT19937", key.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
@@ -125,7 +140,8 @@ def set_random_states(states: Mapping[str, Any]) -> None:
 class Stopping(EarlyStopping):
     """Early stopping that a resumed run remembers, with a patience that can be raised.
 
-    Lightning does not know of a resumed run that it had been stopped, and would train it on.
+    Lightning does not know of a resumed run that it had been stopped, and would train it on. The arguments are those
+    of :class:`~pytorch_lightning.callbacks.EarlyStopping`.
     """
 
     stopped = False
@@ -158,9 +174,6 @@ def exit_on_sigterm() -> Iterator[None]:
     try:
         yield
     except SIGTERMException:
-        rank_zero_only(print)(
-            "Ended by SIGTERM; the same command with ckpt_path=last goes on after the last "
-            "finished epoch.",
-            file=sys.stderr,
-        )
+        advice = "ckpt_path=last goes on after the last finished epoch."
+        rank_zero_only(print)(f"Ended by SIGTERM; {advice}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM) from None

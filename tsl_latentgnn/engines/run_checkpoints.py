@@ -7,7 +7,6 @@ checkpoint is replaced in one step, and an old one goes only once no other refer
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +19,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from .checkpoint import (
-    model_differences,
-    read_checkpoint,
-    shorten,
-    unequal,
-)
+from .checkpoint import lacking, model_differences, read_checkpoint, shorten, unequal
 
 _PARTS = {
     "state_dict": dict,
@@ -33,8 +27,19 @@ _PARTS = {
     "lr_schedulers": list,
     "loops": dict,
     "callbacks": dict,
-    "hyper_parameters": dict,
 }
+
+
+def check_whole(checkpoint: Any, path: str, parts: Mapping[str, type] = _PARTS) -> None:
+    """Raise a :class:`ValueError` if a checkpoint, read from ``path``, is none of a training."""
+    missing = lacking(checkpoint, parts)
+    if not missing and "fit_loop" not in checkpoint["loops"]:
+        missing = ["loops"]
+    if missing:
+        raise ValueError(
+            f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
+            f"{', '.join(missing)}). Take the last.ckpt of one."
+        )
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -45,15 +50,18 @@ class BestCheckpoint(ModelCheckpoint):
     ``last.ckpt`` still refers to it.
 
     Args:
-        dirpath: Folder of the run.
-        monitor: Metric of which the least value is the best. (default: ``"val_mae"``)
+        dirpath (str): Folder of the run.
+        monitor (str): Metric that tells the best. (default: ``"val_mae"``)
+        mode (str): ``"min"`` if its least value is the best, ``"max"`` if its greatest. (default: ``"min"``)
     """
 
-    def __init__(self, dirpath: str | os.PathLike[str], monitor: str = "val_mae") -> None:
+    def __init__(
+        self, dirpath: str | os.PathLike[str], monitor: str = "val_mae", mode: str = "min"
+    ) -> None:
         super().__init__(
             dirpath=os.fspath(dirpath),
             monitor=monitor,
-            mode="min",
+            mode=mode,
             save_top_k=1,
             save_last=True,
             save_on_train_epoch_end=True,
@@ -72,8 +80,7 @@ class BestCheckpoint(ModelCheckpoint):
             best = moved
         if not os.path.isfile(best):
             rank_zero_warn(
-                f"The best checkpoint of the resumed run is gone ({best}): "
-                "the best one is chosen among those to come."
+                f"The best checkpoint is gone ({best}): a new one is chosen from now on."
             )
             return
         super().load_state_dict(
@@ -104,19 +111,24 @@ class BestCheckpoint(ModelCheckpoint):
 class RunCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints in one step, and reads none that may run code or does not fit.
 
+    .. code-block:: python
+
+        trainer = Trainer(plugins=[RunCheckpointIO()])
+        # Or, to refuse a checkpoint of another model in words instead of shapes:
+        fits = partial(check_fits, predictor=predictor, about={"window": 12})
+        trainer = Trainer(callbacks=[RunState(0, {"window": 12})], plugins=[RunCheckpointIO(fits)])
+
     Args:
-        check: Called with a checkpoint that was read, and its path, before anything is made of it.
+        check (callable): Called with a checkpoint that was read, and its path, before anything is made of it.
+            (default: a look whether it is one of a training)
+        advice (str): What else than another checkpoint may help where one cannot be read, as the end of a sentence.
+            (default: none)
     """
 
-    def __init__(self, check: Callable[[Any, str], None]) -> None:
-        self._check = check
+    def __init__(self, check: Callable[[Any, str], None] = check_whole, advice: str = "") -> None:
+        self._check, self._advice = check, advice
 
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict, path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint beside ``path``, and put it in place once it is on the disk."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,25 +143,26 @@ class RunCheckpointIO(TorchCheckpointIO):
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        if hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = None, **kwargs: Any
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, **kwargs: Any) -> dict:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""
-        checkpoint = read_checkpoint(
-            path, "ckpt_path", ", or train from the start with ckpt_path=null"
-        )
+        checkpoint = read_checkpoint(path, "ckpt_path", self._advice)
         self._check(checkpoint, os.fspath(path))
         return checkpoint
 
 
 def check_fits(
-    checkpoint: Any, path: str, predictor: LightningModule, about: Mapping[str, Any]
+    checkpoint: Any,
+    path: str,
+    predictor: LightningModule,
+    about: Mapping[str, Any],
+    advice: str = "Start with the data, model and settings of its run, or train from the start.",
 ) -> None:
     """Raise if a run cannot go on from a checkpoint.
 
@@ -158,29 +171,19 @@ def check_fits(
         path: Its path, for the message.
         predictor: The module that is to be trained on.
         about: What the run is about, as in :class:`RunState`.
+        advice: The end of the message where the checkpoint is one of another run.
 
     Raises:
-        ValueError: If the checkpoint is none of a training of this benchmark, or of another model, number of nodes,
-            window, horizon or setting of the training. The message says what differs.
+        ValueError: If the checkpoint is none of a training, or of another model, number of nodes, window, horizon or
+            setting of the training. The message says what differs.
     """
-    missing = [
-        name
-        for name, kind in _PARTS.items()
-        if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(name), kind)
-    ]
-    if not missing and "fit_loop" not in checkpoint["loops"]:
-        missing = ["loops"]
-    if missing:
-        raise ValueError(
-            f"'ckpt_path' must be a checkpoint of a training (got {path!r}, which lacks "
-            f"{', '.join(missing)}). Take the last.ckpt of a run of this benchmark."
-        )
+    more = {"hyper_parameters": dict} if predictor.hparams else {}
+    check_whole(checkpoint, path, {**_PARTS, **more})
     differences = _differences(checkpoint, predictor, about)
     if differences:
         raise ValueError(
             f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
-            f"{'; '.join(differences)}). Start with the dataset, model and settings of its run "
-            "(config.yaml in its folder), or train from the start with ckpt_path=null."
+            f"{'; '.join(differences)}). {advice}"
         )
 
 
@@ -194,15 +197,21 @@ def _differences(
         found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
             return shorten(found)
-    given, hparams = checkpoint["hyper_parameters"], predictor.hparams
+    given, hparams = checkpoint.get("hyper_parameters", {}), predictor.hparams
     classes = ("optim_class", "scheduler_class")
     found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
     return found or model_differences(checkpoint, predictor)
 
 
 @contextmanager
-def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
+def hold(folder: str | os.PathLike[str], name: str = "folder") -> Iterator[None]:
     """Keep the folder of a run for this process; however the process ends, that frees it.
+
+    Windows has no such locks: there it warns that nothing keeps other processes out.
+
+    Args:
+        folder (str): The folder, which is made where there is none.
+        name (str): What the folder is called in an error. (default: ``"folder"``)
 
     Raises:
         ValueError: If another process has it.
@@ -211,6 +220,12 @@ def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
         yield
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        rank_zero_warn(f"No locks on this system: nothing keeps other processes out of {folder}.")
+        yield
+        return
     with open(Path(folder, ".lock"), "a") as file:
         try:
             # Not flock, whose locks live on in the workers of the data loaders.
@@ -218,7 +233,7 @@ def hold(folder: str | os.PathLike[str]) -> Iterator[None]:
         except OSError as error:  # anything else: a file system without locks
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ValueError(
-                    "'hydra.run.dir' must be the folder of a run that is not going on "
+                    f"'{name}' must be the folder of a run that is not going on "
                     f"(got {os.fspath(folder)!r}, where another process is at work)."
                 ) from error
         yield

@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .._tsl import epsilon, time_unit_to_nanoseconds
+from .._tsl import Scaler, time_unit_to_nanoseconds
 from ..engines.callbacks import DATA_CARD
 from ..engines.checkpoint import read_checkpoint
+from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
 
 
@@ -54,7 +55,7 @@ class Forecaster:
         self.is_gaussian = model.head == "gaussian"
         self._encoded: list[str] = card["encoded"]
         self._takes_mask = "input_mask" in card["inputs"]
-        self._bias, self._scale = card["bias"], card["scale"] + epsilon
+        self._scaler = Scaler(card["bias"], card["scale"])
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Forecaster:
@@ -108,7 +109,7 @@ class Forecaster:
                 "'readings' must be complete for a model that was trained without 'input_mask' (got "
                 f"{int((~present).sum())} missing in the windows up to {issued[-1]})."
             )
-        inputs = {"x": ((x - self._bias) / self._scale).masked_fill(~present, 0.0)}
+        inputs = {"x": self._scaler.transform(x).masked_fill(~present, 0.0)}
         if self._takes_mask:
             inputs["input_mask"] = present
         if self.model.network.exog_size > 0:
@@ -116,11 +117,12 @@ class Forecaster:
         if self.model.network.future_exog_size > 0:
             inputs["u_future"] = self._encode(issued, range(1, self.horizon + 1))
         forecast = self.model.forecast(**inputs)
-        mean = forecast.mean * self._scale + self._bias
+        mean = self._scaler.inverse_transform(forecast.mean)
         quantiles = mean.new_empty(*mean.shape, 0)
         if self.is_gaussian:
             standard = torch.special.ndtri(torch.tensor(list(levels), dtype=mean.dtype))
-            quantiles = mean.unsqueeze(-1) + (forecast.scale * self._scale).unsqueeze(-1) * standard
+            scale = undo_scaler(forecast.distribution, self._scaler).scale
+            quantiles = mean.unsqueeze(-1) + scale.unsqueeze(-1) * standard
         return Forecasts(mean.squeeze(-1).numpy(), quantiles.squeeze(-2).numpy())
 
     def _encode(self, issued: Sequence[pd.Timestamp], steps: range) -> Tensor:
