@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,17 @@ _PACKAGES = {
     "lightning": "pytorch-lightning",
     "numpy": "numpy",
 }
+
+
+def environment(device: torch.device, command: str) -> dict[str, Any]:
+    """Return what a record says of where it comes from; the time is now."""
+    return {
+        "versions": versions(),
+        "hardware": hardware(device),
+        "command": command,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git_revision(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -67,7 +79,7 @@ def command_line() -> str:
     arguments = list(config.overrides.task)
     if config.job.config_name != "default":
         arguments.insert(0, f"config={config.job.config_name}")
-    return shlex.join(["python", "-m", "benchmarks.forecasting", *arguments])
+    return shlex.join(["python", "-m", "benchmarks", "forecasting", *arguments])
 
 
 def reset_peak_memory() -> None:
