@@ -34,7 +34,16 @@ CONFIG_DIR = Path(__file__).parent / "config"
 #: Keys of the configuration that a result depends on, beside its seed.
 SETTINGS = (
     *("dataset", "model", "engine", "loss", "optimizer", "lr_scheduler"),
-    *("window", "horizon", "stride", "epochs", "patience", "batch_size", "grad_clip_val", "trainer"),
+    *(
+        "window",
+        "horizon",
+        "stride",
+        "epochs",
+        "patience",
+        "batch_size",
+        "grad_clip_val",
+        "trainer",
+    ),
 )
 
 
@@ -132,6 +141,8 @@ class Settings:
         config = _to_plain(cfg)
         run, dataset, label = config["run"], config["dataset"], config["label"]
         check_name("dataset.name", dataset["name"], DATASETS)
+        for key in dataset.keys() - DatasetChoice.__dataclass_fields__.keys():
+            raise ValueError(f"'dataset' must have no key {key} (got {dataset[key]!r}).")
         check_name("logger.backend", config["logger"]["backend"], LOGGERS)
         scaler = find_class("dataset.scaler", dataset["scaler"], SCALERS)
         scheduler = None

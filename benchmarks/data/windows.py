@@ -34,7 +34,6 @@ class ForecastingData:
         windows: Its windows, a :class:`tsl.data.SpatioTemporalDataset`.
         datamodule: Splits, scales and batches the windows; already set up.
         step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
-        slots_per_day: Steps of a day; ``None`` where there is no clock.
         encoded: Units of the encoded time that is the covariate ``u``; empty without.
     """
 
@@ -42,7 +41,6 @@ class ForecastingData:
     windows: Any
     datamodule: Any
     step_minutes: float | None
-    slots_per_day: int | None
     encoded: tuple[str, ...] = ()
 
     def card(self) -> DataCard:
@@ -64,7 +62,7 @@ class ForecastingData:
     def model_kwargs(self) -> dict[str, Any]:
         """Return what the data tells a model; tsl drops what its class does not take."""
         exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
-        tables = [] if self.slots_per_day is None else [self.slots_per_day, 7]
+        tables = [] if self.step_minutes is None else [round(24 * 60 / self.step_minutes), 7]
         return {
             "n_nodes": self.windows.n_nodes,
             "input_size": self.windows.n_channels,
@@ -96,7 +94,6 @@ def load_data(settings: Settings) -> ForecastingData:
     options, model = settings.dataset, settings.model
     dataset = load_dataset(options.name, settings.data_dir, **options.hparams)
     step_minutes = _step_minutes(dataset.index)
-    slots_per_day = None if step_minutes is None else round(24 * 60 / step_minutes)
 
     windows = SpatioTemporalDataset(
         target=dataset.dataframe(),
@@ -109,8 +106,7 @@ def load_data(settings: Settings) -> ForecastingData:
     encoded: tuple[str, ...] = ()
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
-            u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
-            u = u.astype(np.int64)
+            u = _time_indices(dataset.index, step_minutes)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
@@ -140,7 +136,7 @@ def load_data(settings: Settings) -> ForecastingData:
         _mend_scaler(windows)
     else:
         model.cls.prepare(datamodule)
-    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day, encoded)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
 
 
 def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
@@ -156,8 +152,10 @@ def _step_minutes(index: Any) -> float | None:
     return (index[1] - index[0]).total_seconds() / 60
 
 
-def _slot_of_day(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
-    return ((index.hour * 60 + index.minute) // step_minutes).to_numpy()
+def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
+    """Slot of the day and day of the week ``[t, 2]``."""
+    slots = (index.hour * 60 + index.minute) // step_minutes
+    return np.stack([slots, index.dayofweek], axis=-1).astype(np.int64)
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:

@@ -7,7 +7,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +171,12 @@ def to_number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def to_markdown(lines: Iterable[Sequence[str]]) -> str:
-    """Return cells, row by row with the header and its rule, as a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def to_markdown(
+    header: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (0,)
+) -> str:
+    """Return a Markdown table of numbers, but for the columns ``text``, which are aligned left."""
+    rule = ["---" if place in text else "---:" for place in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows))
 
 
 def mark_title(mark: str) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import platform
 import resource
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -48,6 +51,22 @@ def hardware(device: torch.device) -> dict[str, str | int | None]:
     """Return the names of the CPU and, if the run was on one, of the GPU, and the CPU threads."""
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {"cpu": _cpu_name(), "gpu": gpu, "threads": torch.get_num_threads()}
+
+
+def describe(runs: Iterable[Mapping[str, Any]], command: str) -> str:
+    """Return the command of a report, and when, from what and on what its runs were made, as a list in Markdown."""
+
+    def join(facts: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+
+    facts: dict[str, dict[str, None]] = {}  # without repetitions, in order
+    for run in runs:
+        facts.setdefault("dates", {})[run["time"][:10]] = None
+        facts.setdefault("revisions", {})[run["git"] or "unknown"] = None
+        facts.setdefault("hardware", {})[join(run["hardware"])] = None
+        facts.setdefault("versions", {})[join(run["versions"])] = None
+    lines = [f"- {name}: {'; '.join(found)}" for name, found in facts.items()]
+    return "\n".join([f"- command: `{command}`", *lines])
 
 
 def _cpu_name() -> str:
@@ -94,6 +113,13 @@ def reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def trim_memory() -> None:
+    """Collect garbage and give free memory back to the system, as far as the allocator (glibc) does it."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_memory_mib(device: torch.device) -> float:
     """Return the peak of the memory in MiB: allocated on the GPU, else resident in the process."""
     if device.type == "cuda":
@@ -125,22 +151,13 @@ class EpochTimer(Callback):
         """Remember that the clock ran on through a validation."""
         self._validated = True
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         """Leave out a validation in the middle of the epoch."""
         if self._validated:
             self._validated = False
             self._mark = time.perf_counter()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Count the time up to here."""
         if trainer.is_last_batch and pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)  # kernels of the epoch may still be running

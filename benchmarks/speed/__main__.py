@@ -1,4 +1,4 @@
-"""Ratios of speed and memory: ``python -m benchmarks.speed [graph|memory|seq2seq|models|latency|all]``.
+"""Ratios of speed and memory: ``python -m benchmarks speed [graph|memory|seq2seq|models|latency|all]``.
 
 Both sides of a ratio are measured in this run, in float32, in turns (A, B, A, B, ...) after a
 warm-up. A measured ratio is the median over the rounds, beside it its first and third quartile.
@@ -7,15 +7,13 @@ warm-up. A measured ratio is the median over the rounds, beside it its first and
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from benchmarks.run.provenance import git_revision, hardware, versions
+from benchmarks.run.launch import read_command
+from benchmarks.run.provenance import describe, environment
 from benchmarks.speed import graph, latency, memory, models, seq2seq
 from benchmarks.speed.report import Table
 from benchmarks.speed.settings import Settings
@@ -31,9 +29,8 @@ SECTIONS: dict[str, Callable[[Settings], list[Table]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it as Markdown."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _make_parser()
-    options = parser.parse_args(given)
+    options = read_command(parser, arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("'--device' must be cpu where there is no GPU (got cuda).")
     if options.out is not None and not options.out.absolute().parent.is_dir():
@@ -42,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.threads, options.repeats, torch.device(options.device), options.quick
     )
     names = list(SECTIONS) if options.section == "all" else [options.section]
-    torch.set_num_threads(settings.threads)
     parts = []
-    for part in report(names, settings, shlex.join(["python", "-m", "benchmarks.speed", *given])):
+    for part in report(names, settings, options.command):
         print(part, end="\n\n", flush=True)
         parts.append(part)
     if options.out is not None:
@@ -61,7 +57,7 @@ def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[s
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed",
+        prog="python -m benchmarks speed",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -83,23 +79,15 @@ def _positive(text: str) -> int:
 
 
 def _header(settings: Settings, command: str) -> str:
-    facts = {
-        "command": f"`{command}`",
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": git_revision() or "unknown",
-        "hardware": ", ".join(
-            f"{key} {value}" for key, value in hardware(settings.device).items() if value
-        ),
-        "versions": ", ".join(f"{key} {value}" for key, value in versions().items()),
-    }
-    lines = ["## Speed", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    lines.append(
+    parts = [
+        "## Speed",
+        describe([environment(settings.device, command)], command),
         "Ratios are medians over rounds in which the sides take turns, after a warm-up, in "
-        "float32; quartiles are those of the ratios of the rounds."
-    )
+        "float32; quartiles are those of the ratios of the rounds.",
+    ]
     if settings.quick:
-        lines += ["", "Quick run on small shapes, to which the targets do not apply."]
-    return "\n".join(lines)
+        parts.append("Quick run on small shapes, to which the targets do not apply.")
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tsl_latentgnn.models import Seq2SeqLatentGNN
 
@@ -11,9 +12,9 @@ from torch import Tensor
 from torch.nn import LSTM, Module
 from torch.nn import functional as F
 
-from benchmarks.speed.report import Row, Table, Target, format_rate, format_seconds
+from benchmarks.speed.report import Row, Table, Target, format_rate
 from benchmarks.speed.settings import Settings
-from benchmarks.speed.timing import Spread, interleave, ratio
+from benchmarks.speed.timing import Spread, interleave, optimizer_step
 
 _STEPS = 12
 _FEATURES = 3
@@ -58,46 +59,34 @@ def measure(settings: Settings) -> list[Table]:
     future = torch.randn(batch * nodes, _STEPS, 1, device=device)
     sequences = y.transpose(1, 2).flatten(0, 1).contiguous()
 
-    def infer(forward: Callable[[], object]) -> Callable[[], object]:
-        def run() -> object:
-            with torch.no_grad():
-                return forward()
+    models = {"bare": bare, "ours": model, "per window": cheaper}
+    inputs = {"bare": (window, future), "ours": (x,), "per window": (x,)}
 
-        return run
+    def train(name: str) -> Callable[[], object]:
+        def loss() -> Tensor:
+            out = models[name](*inputs[name])
+            return F.l1_loss(out, sequences) if name == "bare" else F.l1_loss(out[0], y)
 
-    model.eval()
-    cheaper.eval()
-    inference = interleave(
-        {
-            "bare": infer(lambda: bare(window, future)),
-            "ours": infer(lambda: model(x)),
-            "per window": infer(lambda: cheaper(x)),
-        },
-        settings.rounds(9),
-        device=device,
-    )
-    model.train()
-    cheaper.train()
-    training = interleave(
-        {
-            "bare": _training_step(bare, lambda: F.l1_loss(bare(window, future), sequences)),
-            "ours": _training_step(model, lambda: F.l1_loss(model(x)[0], y)),
-            "per window": _training_step(cheaper, lambda: F.l1_loss(cheaper(x)[0], y)),
-        },
-        settings.rounds(7),
-        device=device,
-    )
+        return optimizer_step(torch.optim.Adam(models[name].parameters()), loss)
+
+    passes: dict[str, dict[str, list[float]]] = {}
+    for what, training, rounds in (("inference", False, 9), ("training", True, 7)):
+        sides = {}
+        for name in models:
+            models[name].train(training)
+            forward = torch.no_grad()(partial(models[name], *inputs[name]))
+            sides[name] = train(name) if training else forward
+        passes[what] = interleave(sides, settings.rounds(rounds), device=device)
     rows = []
-    for what, seconds in (("inference", inference), ("training", training)):
-        texts = format_seconds(seconds["ours"]), format_seconds(seconds["bare"])
-        measured = ratio(seconds["ours"], seconds["bare"])
-        rows.append(Row(f"{what} to the bare recurrence", *texts, measured, Target(1.8)))
-    for what, seconds in (("inference", inference), ("training", training)):
-        texts = format_seconds(seconds["per window"]), format_seconds(seconds["bare"])
-        measured = ratio(seconds["per window"], seconds["bare"])
-        rows.append(Row(f"{what} to the bare recurrence, one graph per window", *texts, measured))
+    for side, text, target in (
+        ("ours", "", Target(1.8)),
+        ("per window", ", one graph per window", None),
+    ):
+        for what, seconds in passes.items():
+            title = f"{what} to the bare recurrence{text}"
+            rows.append(Row.compare(title, seconds[side], seconds["bare"], target))
     if device.type == "cpu" and settings.threads == _PUBLISHED_CORES:
-        for what, seconds in (("inference", inference), ("training", training)):
+        for what, seconds in passes.items():
             published = _PUBLISHED[what]
             rows.append(
                 Row(
@@ -121,14 +110,3 @@ def measure(settings: Settings) -> list[Table]:
             rows,
         )
     ]
-
-
-def _training_step(model: Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(model.parameters())
-
-    def run() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return run

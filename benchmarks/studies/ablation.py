@@ -1,6 +1,6 @@
 """What each part of the preset is worth: one change of it a row, on validation and test.
 
-``python -m benchmarks.ablation --data-dir data/la`` trains every row with the first seed, and with the others only
+``python -m benchmarks ablation --data-dir data/la`` trains every row with the first seed, and with the others only
 those that come close to the preset on validation. Runs that are in the folder are not made again, and one that was
 ended goes on.
 """
@@ -8,17 +8,14 @@ ended goes on.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from benchmarks.report.records import mark_title, to_markdown, to_number
 from benchmarks.report.table import mean_std
-from benchmarks.studies.study import add_results_options, add_run_options, run_once
+from benchmarks.run.launch import read_command
+from benchmarks.studies.study import add_record_options, make_parser, run_once
 
 FULL = "preset"
 
@@ -77,35 +74,26 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the table."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _make_parser().parse_args(given)
-    command = shlex.join(["python", "-m", "benchmarks.ablation", *given])
-    torch.set_num_threads(options.threads)
-    first = options.seeds[0]
-    records: _Records = {}
-    for seed in options.seeds:
-        for row in dict.fromkeys([FULL, *options.rows]):
-            if seed != first and not is_close(records, row, first, options.within):
-                continue
-            record = run(row, seed, options, command)
-            if record is not None:
-                records[row, seed] = record
-    print(make_report(records))
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser = make_parser("ablation", __doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--within",
         type=float,
         default=0.01,
         help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
     )
-    add_run_options(parser, "ablation")
-    add_results_options(parser)
-    return parser
+    add_record_options(parser, seeds=(1, 2, 3))
+    options = read_command(parser, arguments)
+    first = options.seeds[0]
+    records: _Records = {}
+    for seed in options.seeds:
+        for row in dict.fromkeys([FULL, *options.rows]):
+            if seed != first and not is_close(records, row, first, options.within):
+                continue
+            record = run(row, seed, options)
+            if record is not None:
+                records[row, seed] = record
+    print(make_report(records))
 
 
 _Records = dict[tuple[str, int], dict[str, Any]]
@@ -119,10 +107,10 @@ def is_close(records: _Records, row: str, seed: int, within: float) -> bool:
     return value <= (1 + within) * preset
 
 
-def run(row: str, seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] | None:
+def run(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
     """Return the record of one row, whose label is the row; see :func:`benchmarks.studies.study.run_once`."""
     texts = ["model=latentgnn", "dataset=la", *options.overrides, *ROWS[row]]
-    return run_once(texts, seed, options, command, lambda _: {"label": row})
+    return run_once(texts, seed, options, lambda _: {"label": row})
 
 
 def make_report(records: _Records) -> str:
@@ -130,7 +118,7 @@ def make_report(records: _Records) -> str:
     marks = list(next(iter(records.values()))["test"]["at"]) if records else []
     header = ["Row", "Seeds", "Validation MAE", "Change", "Test MAE", "Change", "RMSE"]
     header += [*map(mark_title, marks), "s/epoch"]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines = []
     for row in ROWS:
         seeds = sorted(seed for name, seed in records if name == row)
         if not seeds:
@@ -144,7 +132,7 @@ def make_report(records: _Records) -> str:
         line += [mean_std([run["test"]["at"][mark]["mae"] for run in runs]) for mark in marks]
         line.append(f"{statistics.fmean(run['seconds_per_epoch'] for run in runs):.1f}")
         lines.append(line)
-    return to_markdown(lines)
+    return to_markdown(header, lines)
 
 
 def _change(records: _Records, row: str, seeds: Sequence[int], split: str) -> str:

@@ -43,21 +43,17 @@ def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
     return [Learned(adjacency.cpu(), 1.0 / len(adjacency))]
 
 
+@torch.no_grad()
 def mean_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
     """Mean attention ``[N, N]`` of each latent layer over the windows of all batches, in the order of the layers."""
-    batches = list(batches)
     layers = range(len(predictor.model.network.graph_encoder.convs))
-    return [_mean_graph(predictor, batches, layer) for layer in layers]
-
-
-@torch.no_grad()
-def _mean_graph(predictor: Any, batches: Iterable[Any], layer: int) -> Tensor:
-    total, count = torch.zeros(()), 0
+    totals, count = [torch.zeros(()) for _ in layers], 0
     for batch in batches:
-        graph = predictor.latent_graph(batch, layer=layer)
-        total = total + graph.mean().cpu() * graph.num_graphs
+        for layer in layers:
+            graph = predictor.latent_graph(batch, layer=layer)
+            totals[layer] = totals[layer] + graph.mean().cpu() * graph.num_graphs
         count += graph.num_graphs
-    return total / count
+    return [total / count for total in totals]
 
 
 def to_shares(correlation: np.ndarray) -> Learned:

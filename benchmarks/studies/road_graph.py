@@ -1,12 +1,11 @@
 """The graph that the preset learns on METR-LA, over the map and beside the road network.
 
-``python -m benchmarks.road_graph --data-dir data/la --figure graph.png`` trains the preset without a graph, takes its
+``python -m benchmarks road-graph --data-dir data/la --figure graph.png`` trains the preset without a graph, takes its
 mean attention over the validation part, draws it, and says how near its heaviest edges are on the road and on the map.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,22 @@ from tsl_latentgnn.visualization import plot_graph
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics.pairwise import haversine_distances
 from torch import Tensor
 
+from benchmarks.run.launch import read_command
 from benchmarks.studies.learned_graphs import learned_graphs
-from benchmarks.studies.study import add_run_options, train
+from benchmarks.studies.study import make_parser, train
 
 EARTH_KM = 6371.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, or take up the run in the folder; print the figures and draw the graphs."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.road_graph", description=__doc__)
+    parser = make_parser("road-graph", __doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="image to write")
-    add_run_options(parser, "road_graph")
-    options = parser.parse_args(arguments)
-
-    torch.set_num_threads(options.threads)
+    options = read_command(parser, arguments)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     outcome = train(texts, options.seed, options.run_dir, options.data_dir)
     learned = learned_graphs("latentgnn", outcome)[-1].scores.fill_diagonal_(0.0)
@@ -60,12 +58,8 @@ def sensor_coordinates(dataset: Any) -> pd.DataFrame:
 
 
 def distances_km(coordinates: pd.DataFrame) -> np.ndarray:
-    """Great-circle distances ``[N, N]`` in km, by the haversine formula."""
-    longitude, latitude = np.radians(coordinates[["longitude", "latitude"]].to_numpy()).T
-    half = [(angle[:, None] - angle) / 2 for angle in (longitude, latitude)]
-    across, along = (np.sin(angle) ** 2 for angle in half)
-    chord = along + np.cos(latitude)[:, None] * np.cos(latitude) * across
-    return 2 * EARTH_KM * np.arcsin(np.sqrt(chord))
+    """Great-circle distances ``[N, N]`` in km."""
+    return EARTH_KM * haversine_distances(np.radians(coordinates[["latitude", "longitude"]]))
 
 
 def compare(learned: Tensor, road: Tensor, distances: np.ndarray) -> dict[str, float]:
