@@ -33,7 +33,11 @@ def main() -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     usage = "python -m benchmarks QUESTION [OPTIONS]; --help after a question names its options"
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    print("\n".join([usage, "", *table, "", "Minutes are on 2 cores; results are in benchmarks/results."]))
+    print(
+        "\n".join(
+            [usage, "", *table, "", "Minutes are on 2 cores; results are in benchmarks/results."]
+        )
+    )
     if len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"):
         sys.exit(f"'QUESTION' must be one of {', '.join(questions)} (got {sys.argv[1]!r}).")
 

@@ -140,15 +140,13 @@ class Settings:
         """
         config = _to_plain(cfg)
         run, dataset, label = config["run"], config["dataset"], config["label"]
+        scheduler = config["lr_scheduler"]
         check_name("dataset.name", dataset["name"], DATASETS)
         for key in dataset.keys() - DatasetChoice.__dataclass_fields__.keys():
             raise ValueError(f"'dataset' must have no key {key} (got {dataset[key]!r}).")
         check_name("logger.backend", config["logger"]["backend"], LOGGERS)
         scaler = find_class("dataset.scaler", dataset["scaler"], SCALERS)
-        scheduler = None
-        if config["lr_scheduler"] is not None:
-            schedulers = list_classes(optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
-            scheduler = _choose("lr_scheduler", config, schedulers)
+        schedulers = list_classes(optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
         resolved = {
             "config": config,
             "run_dir": run["dir"],
@@ -160,7 +158,9 @@ class Settings:
             "engine": _choose("engine", config, ENGINES),
             "loss": find_class("loss", config["loss"], LOSSES),
             "optimizer": _choose("optimizer", config, list_classes(optim, optim.Optimizer)),
-            "lr_scheduler": scheduler,
+            "lr_scheduler": None
+            if scheduler is None
+            else _choose("lr_scheduler", config, schedulers),
             "num_threads": cfg.get("num_threads"),
         }
         names = cls.__dataclass_fields__.keys() - resolved.keys()
@@ -234,23 +234,15 @@ def _to_plain(cfg: Any) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def complete_settings(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a record, with the defaults of keys that the benchmark has got since it was written."""
-    return _complete(record.get("settings") or {}, _default_settings())
+def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under dotted names, with the defaults of keys that came after they were written."""
+    return {**_default_settings(), **flatten(settings)}
 
 
 @cache
 def _default_settings() -> dict[str, Any]:
     defaults = yaml.safe_load((CONFIG_DIR / "default.yaml").read_text(encoding="utf-8"))
-    return {name: defaults[name] for name in SETTINGS if name in defaults}
-
-
-def _complete(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    full = {**defaults, **settings}
-    for name, default in defaults.items():
-        if isinstance(default, Mapping) and isinstance(full[name], Mapping):
-            full[name] = _complete(full[name], default)
-    return full
+    return flatten({name: defaults[name] for name in SETTINGS if name in defaults})
 
 
 def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

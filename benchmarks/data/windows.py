@@ -93,8 +93,9 @@ def load_data(settings: Settings) -> ForecastingData:
     """
     options, model = settings.dataset, settings.model
     dataset = load_dataset(options.name, settings.data_dir, **options.hparams)
-    step_minutes = _step_minutes(dataset.index)
-
+    index = dataset.index
+    clock = isinstance(index, pd.DatetimeIndex)
+    step_minutes = (index[1] - index[0]).total_seconds() / 60 if clock else None
     windows = SpatioTemporalDataset(
         target=dataset.dataframe(),
         mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
@@ -106,7 +107,7 @@ def load_data(settings: Settings) -> ForecastingData:
     encoded: tuple[str, ...] = ()
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
-            u = _time_indices(dataset.index, step_minutes)
+            u = _time_indices(index, step_minutes)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
@@ -146,12 +147,6 @@ def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
     return dataset.get_connectivity(**options.connectivity)
 
 
-def _step_minutes(index: Any) -> float | None:
-    if not isinstance(index, pd.DatetimeIndex):
-        return None
-    return (index[1] - index[0]).total_seconds() / 60
-
-
 def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
     """Slot of the day and day of the week ``[t, 2]``."""
     slots = (index.hour * 60 + index.minute) // step_minutes
@@ -159,14 +154,11 @@ def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:
-    parts = {
-        "train": splitter.train_idxs,
-        "validation": splitter.val_idxs,
-        "test": splitter.test_idxs,
-    }
-    empty = [part for part, indices in parts.items() if len(indices) == 0]
+    parts = (splitter.train_idxs, splitter.val_idxs, splitter.test_idxs)
+    names = ("train", "validation", "test")
+    empty = [name for name, part in zip(names, parts, strict=True) if len(part) == 0]
     # Where the series is too short tsl cuts at a negative position, which counts from the end.
-    together = np.concatenate(list(parts.values()))
+    together = np.concatenate(parts)
     overlap = np.unique(together).size < together.size
     if empty or overlap:
         found = "overlapping parts" if overlap else f"none in {', '.join(empty)}"

@@ -138,31 +138,31 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, 
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
+    def check(holds: bool, problem: str) -> None:
+        if not holds:
+            raise ValueError(f"{where}: {problem}")
+
     try:
         record = json.loads(line.decode())
     except (ValueError, RecursionError) as error:  # not only of its syntax
         raise ValueError(f"{where}: not a JSON object ({error}).") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: not a JSON object (got {type(record).__name__}).")
+    check(isinstance(record, dict), f"not a JSON object (got {type(record).__name__}).")
     missing = [key for key in _REQUIRED if key not in record]
-    if missing:
-        raise ValueError(f"{where}: not a result: {', '.join(missing)} missing.")
+    check(not missing, f"not a result: {', '.join(missing)} missing.")
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
-        if not isinstance(record.get(key), kind) and key in record:
-            raise ValueError(
-                f"{where}: '{key}' must be {getattr(kind, '__name__', kind)} (got {record[key]!r})."
-            )
+        held, name = record.get(key), getattr(kind, "__name__", kind)
+        check(
+            key not in record or isinstance(held, kind), f"'{key}' must be {name} (got {held!r})."
+        )
     for split in SPLITS:
         errors = record[split]
-        if not isinstance(errors, dict) or not isinstance(errors.get("at"), dict):
-            raise ValueError(f"{where}: '{split}' must hold errors and 'at' (got {errors!r}).")
+        whole = isinstance(errors, dict) and isinstance(errors.get("at"), dict)
+        check(whole, f"'{split}' must hold errors and 'at' (got {errors!r}).")
         for place in (errors, *errors["at"].values()):
             for metric in METRICS:
                 held = place.get(metric, "") if isinstance(place, dict) else ""
-                if not isinstance(held, int | float | None):
-                    raise ValueError(
-                        f"{where}: '{split}' must hold the number '{metric}' (got {place!r})."
-                    )
+                problem = f"'{split}' must hold the number '{metric}' (got {place!r})."
+                check(isinstance(held, int | float | None), problem)
     return record
 
 

@@ -22,7 +22,7 @@ from benchmarks.report.records import (
     to_markdown,
     to_number,
 )
-from benchmarks.settings import complete_settings, flatten
+from benchmarks.settings import complete_settings
 
 _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
@@ -86,30 +86,20 @@ def _group(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]) -> _Rows
     Runs of other settings are no further seeds of the same experiment.
     """
     rows: _Rows = {}
-    used: set[str] = set()
+    used = set()
     for record in records:
-        settings = complete_settings(record)
-        used.update([name for name in ignore if _drop(settings, name)])
+        settings = complete_settings(record.get("settings") or {})
+        for name in ignore:
+            for key in [key for key in settings if f"{key}.".startswith(f"{name}.")]:
+                del settings[key]
+                used.add(name)
         text = json.dumps(settings, sort_keys=True)
-        key = record["dataset"], record["model"], record["label"] or "", text
-        rows.setdefault(key, {}).setdefault(record["seed"], []).append(record)
+        row = record["dataset"], record["model"], record["label"] or "", text
+        rows.setdefault(row, {}).setdefault(record["seed"], []).append(record)
     for name in ignore:
         if name not in used:
             raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
     return rows
-
-
-def _drop(settings: dict[str, Any], name: str) -> bool:
-    """Take a dotted name out of settings; whether it was there."""
-    first, _, rest = name.partition(".")
-    if not rest:
-        found = first in settings
-        settings.pop(first, None)
-        return found
-    if not isinstance(settings.get(first), Mapping):
-        return False
-    settings[first] = dict(settings[first])
-    return _drop(settings[first], rest)
 
 
 def _mark_order(mark: str) -> tuple[bool, int, str]:
@@ -173,7 +163,7 @@ def find_ambiguities(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]
             "the last one counts."
         )
     for *row, text in rows:
-        groups.setdefault(" ".join(row).strip(), []).append(flatten(json.loads(text)))
+        groups.setdefault(" ".join(row).strip(), []).append(json.loads(text))
     for title, found in groups.items():
         names = {name for one in found for name in one}
         texts = {name: {json.dumps(one.get(name)) for one in found} for name in names}

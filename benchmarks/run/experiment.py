@@ -86,8 +86,11 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     reset_peak_memory()
     with fabric.rank_zero_first():  # tsl builds files
         data = load_data(settings)
-    if trained:
-        _check_batches(settings, data)
+    if trained and data.datamodule.train_len < settings.batch_size:
+        raise ValueError(
+            f"'batch_size' must be at most the {data.datamodule.train_len} windows of the training "
+            f"part, whose incomplete batches tsl drops (got {settings.batch_size})."
+        )
     predictor = build_predictor(settings, data)
 
     names = {"dataset": settings.dataset.name, "model": settings.model.name}
@@ -154,8 +157,13 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     model_kwargs = data.model_kwargs()
     model.cls.filter_model_args_(model_kwargs)
     model_kwargs.update(model.hparams)
-    if model_kwargs.get("candidates") is not None:
-        model_kwargs["candidates"] = _candidates(model_kwargs["candidates"], data)
+    edges = model_kwargs.get("candidates")
+    if edges == "connectivity":  # the model restricts its own graph to that of the dataset
+        model_kwargs["candidates"] = data.windows.edge_index
+    elif edges is not None:
+        raise ValueError(
+            f"'model.hparams.candidates' must be connectivity or null (got {edges!r})."
+        )
     predictor = share_loss(settings.engine.cls)(
         model_class=model.cls,
         model_kwargs=model_kwargs,
@@ -172,13 +180,6 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
         metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
         setattr(predictor, f"{split}_metrics", metrics)
     return predictor
-
-
-def _candidates(name: Any, data: ForecastingData) -> Any:
-    """The edges of the dataset's graph, to which the model restricts its own."""
-    if name != "connectivity":
-        raise ValueError(f"'model.hparams.candidates' must be connectivity or null (got {name!r}).")
-    return data.windows.edge_index
 
 
 def build_metrics(marks: dict[str, int]) -> dict[str, Any]:
@@ -211,14 +212,6 @@ def build_logger(settings: Settings) -> Logger | bool:
     found = {"run": {**settings.config["run"], "dir": folder}, "ckpt_path": settings.ckpt_path}
     exp_logger.log_hyperparams({**settings.config, **found})
     return exp_logger
-
-
-def _check_batches(settings: Settings, data: ForecastingData) -> None:
-    if data.datamodule.train_len < settings.batch_size:
-        raise ValueError(
-            f"'batch_size' must be at most the {data.datamodule.train_len} windows of the training "
-            f"part, whose incomplete batches tsl drops (got {settings.batch_size})."
-        )
 
 
 def _silence_lightning() -> None:

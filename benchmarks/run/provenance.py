@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import math
 import platform
+import re
 import resource
 import shlex
 import subprocess
@@ -71,11 +73,8 @@ def describe(runs: Iterable[Mapping[str, Any]], command: str) -> str:
 
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def git_revision() -> str | None:
@@ -138,23 +137,20 @@ class EpochTimer(Callback):
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._elapsed = 0.0
-        self._mark = 0.0
-        self._validated = False
+        self._mark = math.nan  # since when the clock runs
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._elapsed = 0.0
-        self._validated = False
         self._mark = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the clock ran on through a validation."""
-        self._validated = True
+        """Forget the time of a validation."""
+        self._mark = math.nan
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Leave out a validation in the middle of the epoch."""
-        if self._validated:
-            self._validated = False
+        """Start the clock again after a validation in the middle of the epoch."""
+        if math.isnan(self._mark):
             self._mark = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

@@ -29,7 +29,19 @@ SECTIONS: dict[str, Callable[[Settings], list[Table]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it as Markdown."""
-    parser = _make_parser()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks speed",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "section", nargs="?", choices=(*SECTIONS, "all"), default="all", help="what to measure"
+    )
+    parser.add_argument("--threads", type=_positive, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--repeats", type=_positive, help="rounds that count, instead of the usual")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
+    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
     options = read_command(parser, arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("'--device' must be cpu where there is no GPU (got cuda).")
@@ -49,45 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[str]:
     """Yield the header and, as they are measured, the tables of the sections ``names``."""
-    yield _header(settings, command)
+    yield f"## Speed\n\n{describe([environment(settings.device, command)], command)}"
+    yield (
+        "Ratios are medians over rounds in which the sides take turns, after a warm-up, in "
+        "float32; quartiles are those of the ratios of the rounds."
+    )
+    if settings.quick:
+        yield "Quick run on small shapes, to which the targets do not apply."
     for name in names:
         for table in SECTIONS[name](settings):
             yield (table.without_targets() if settings.quick else table).to_markdown()
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks speed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "section", nargs="?", choices=(*SECTIONS, "all"), default="all", help="what to measure"
-    )
-    parser.add_argument("--threads", type=_positive, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--repeats", type=_positive, help="rounds that count, instead of the usual")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
-    parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
-    return parser
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
     return int(text)
-
-
-def _header(settings: Settings, command: str) -> str:
-    parts = [
-        "## Speed",
-        describe([environment(settings.device, command)], command),
-        "Ratios are medians over rounds in which the sides take turns, after a warm-up, in "
-        "float32; quartiles are those of the ratios of the rounds.",
-    ]
-    if settings.quick:
-        parts.append("Quick run on small shapes, to which the targets do not apply.")
-    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

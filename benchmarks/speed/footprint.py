@@ -19,10 +19,7 @@ Build = Callable[..., Callable[[], object]]
 
 
 def peak_growth_mib(
-    build: Build,
-    arguments: Mapping[str, Any],
-    warmup: Mapping[str, Any],
-    settings: Settings,
+    build: Build, arguments: Mapping[str, Any], warmup: Mapping[str, Any], settings: Settings
 ) -> float:
     """Return by how much the memory grows, at its peak, while a computation runs once.
 

@@ -33,11 +33,7 @@ def measure(settings: Settings) -> list[Table]:
 
 
 def layer_step(
-    graphs: int,
-    nodes: int,
-    static: str | int,
-    device: torch.device,
-    candidates: int | None = None,
+    graphs: int, nodes: int, static: str | int, device: torch.device, candidates: int | None = None
 ) -> Callable[[], object]:
     """Return forward and backward of one layer on random features ``[graphs, nodes, 64]``.
 
@@ -124,7 +120,7 @@ def _measure_growth(settings: Settings) -> Table:
         (f"exponent from {sizes[-2]:,} to {sizes[-1]:,} nodes", -2, None),
     ):
         exponent = fit_exponent(sizes[first:], growths[first:])
-        rows.append(Row(what, measured=_single(exponent), target=target, unit=""))
+        rows.append(Row(what, measured=Spread.of([exponent]), target=target, unit=""))
     return Table(
         "Memory by the number of nodes",
         f"Forward and backward of one graph, static of rank {_RANK}, k={_NEIGHBORS}. The exponent "
@@ -153,8 +149,6 @@ def _measure_huge(settings: Settings) -> Table:
 
 
 def _memory_row(what: str, gib: float, target: Target) -> Row:
-    return Row(what, f"{gib * 2**10:,.0f} MiB", measured=_single(gib), target=target, unit=" GiB")
-
-
-def _single(value: float) -> Spread:
-    return Spread.of([value])
+    return Row(
+        what, f"{gib * 2**10:,.0f} MiB", measured=Spread.of([gib]), target=target, unit=" GiB"
+    )

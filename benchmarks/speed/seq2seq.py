@@ -61,21 +61,18 @@ def measure(settings: Settings) -> list[Table]:
 
     models = {"bare": bare, "ours": model, "per window": cheaper}
     inputs = {"bare": (window, future), "ours": (x,), "per window": (x,)}
-
-    def train(name: str) -> Callable[[], object]:
-        def loss() -> Tensor:
-            out = models[name](*inputs[name])
-            return F.l1_loss(out, sequences) if name == "bare" else F.l1_loss(out[0], y)
-
-        return optimizer_step(torch.optim.Adam(models[name].parameters()), loss)
-
+    losses: dict[str, Callable[[], Tensor]] = {
+        "bare": lambda: F.l1_loss(bare(window, future), sequences),
+        "ours": lambda: F.l1_loss(model(x)[0], y),
+        "per window": lambda: F.l1_loss(cheaper(x)[0], y),
+    }
     passes: dict[str, dict[str, list[float]]] = {}
     for what, training, rounds in (("inference", False, 9), ("training", True, 7)):
         sides = {}
-        for name in models:
-            models[name].train(training)
-            forward = torch.no_grad()(partial(models[name], *inputs[name]))
-            sides[name] = train(name) if training else forward
+        for name, module in models.items():
+            module.train(training)
+            step = optimizer_step(torch.optim.Adam(module.parameters()), losses[name])
+            sides[name] = step if training else torch.no_grad()(partial(module, *inputs[name]))
         passes[what] = interleave(sides, settings.rounds(rounds), device=device)
     rows = []
     for side, text, target in (

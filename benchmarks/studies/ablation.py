@@ -15,61 +15,12 @@ from typing import Any
 from benchmarks.report.records import mark_title, to_markdown, to_number
 from benchmarks.report.table import mean_std
 from benchmarks.run.launch import read_command
-from benchmarks.studies.study import add_record_options, make_parser, run_once
+from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
 
 FULL = "preset"
 
 #: What each row changes in the preset, as Hydra overrides.
-ROWS: dict[str, tuple[str, ...]] = {
-    FULL: (),
-    "with the spectral encoder": ("model.hparams.modes=[8,8]",),
-    "graph: none (every node alone)": (
-        "model.hparams.k_neighbors=1",
-        "engine.hparams.dense_epochs=0",
-    ),
-    "graph: weights on the road network": (
-        "+model.hparams.candidates=connectivity",
-        "model.hparams.k_neighbors=null",
-    ),
-    "graph: dynamic only": (
-        "model.hparams.static=null",
-        "model.hparams.shared_static=false",
-        "model.hparams.dynamic=true",
-    ),
-    "graph: static and dynamic": ("model.hparams.dynamic=true",),
-    "graph: static of each layer": ("model.hparams.shared_static=false",),
-    "graph: static of rank 16": ("model.hparams.static=16",),
-    "graph: one latent layer": ("model.hparams.latent_layers=1",),
-    "graph: k = 4": ("model.hparams.k_neighbors=4",),
-    "graph: k = 16": ("model.hparams.k_neighbors=16",),
-    "graph: dense (k = N)": ("model.hparams.k_neighbors=null",),
-    "graph: no dense start": ("engine.hparams.dense_epochs=0",),
-    "messages at every step": ("model.hparams.graph_at=input",),
-    "messages at every step, dynamic, a graph per window": (
-        "model.hparams.graph_at=input",
-        "model.hparams.dynamic=true",
-        "+model.hparams.graph_per=window",
-    ),
-    "messages at every step, dynamic, a graph per step": (
-        "model.hparams.graph_at=input",
-        "model.hparams.dynamic=true",
-    ),
-    "decoder with attention": ("model.hparams.decoder=attention",),
-    "decoder with attention and teacher forcing": (
-        "model.hparams.decoder=attention",
-        "+engine.hparams.teacher_forcing_ratio=0.5",
-        "+engine.hparams.teacher_forcing_decay=linear",
-        "+engine.hparams.teacher_forcing_steps=264",  # those of 12 epochs on Los-loop
-    ),
-    "with conv smoothing": ("model.hparams.conv_smoothing=true",),
-    "with Gaussian smoothing": ("model.hparams.gaussian_smoothing=true",),
-    "no node embeddings": ("model.hparams.node_emb_size=0",),
-    "no time of day of the future": ("dataset.future_u=false",),
-    "no time of day at all": ("dataset.time_of_day=false",),
-    "no mask of the window": ("dataset.input_mask=false",),
-    "no residual to the last reading": ("model.hparams.residual=false",),
-    "two recurrent layers": ("model.hparams.lstm_layers=2",),
-}
+ROWS: dict[str, list[str]] = read_overrides("ablation")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.report.records import append_record
 from benchmarks.run.experiment import Outcome, fit_and_score
-from benchmarks.settings import Settings, compose_run
+from benchmarks.settings import compose_run
 from benchmarks.studies.learned_graphs import learned_graphs, noise_floor, true_graph
 
 #: What the demo changes in the benchmark's presets: a small network and a short training.
@@ -75,7 +75,12 @@ def run_demo(
     outcomes = {}
     for name, changes in OVERRIDES.items():
         print(f"\n{TITLES[name]} on GPVAR-AZ")
-        settings = make_settings(name, run_dir, seed, data_dir, changes, epochs, overrides)
+        texts = [
+            f"model={name}",
+            "dataset=gpvar",
+            *(text.format(epochs=epochs) for text in changes),
+        ]
+        settings = compose_run([*texts, *overrides], run_dir / name, seed, data_dir)
         seed_everything(seed, verbose=False)
         outcomes[name] = fit_and_score(settings)
         append_record(run_dir / "results.jsonl", outcomes[name].record)
@@ -92,21 +97,6 @@ def run_demo(
         f"\n{report}\n\nCheckpoint: {ours.checkpoint}\n"
         f"Figures, table and results: {run_dir.resolve()}"
     )
-
-
-def make_settings(
-    name: str,
-    run_dir: Path,
-    seed: int,
-    data_dir: str | None,
-    changes: tuple[str, ...],
-    epochs: int,
-    overrides: tuple[str, ...],
-) -> Settings:
-    """The benchmark's settings of model ``name`` on GPVAR-AZ, with the demo's changes."""
-    texts = [f"model={name}", "dataset=gpvar"]
-    texts += [change.format(epochs=epochs) for change in changes]
-    return compose_run([*texts, *overrides], run_dir / name, seed, data_dir)
 
 
 def draw_graphs(learned: Tensor, true: Tensor) -> Figure:

@@ -35,27 +35,12 @@ from benchmarks.studies.learned_graphs import (
     to_shares,
     true_graph,
 )
-from benchmarks.studies.study import add_record_options, make_parser, run_once
+from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
 
 DATASETS = ("gpvar", "gpvar120", "gpvar120_directed")
 
-#: What a run changes in the presets. tsl's models keep their own layouts and learning rates.
-OVERRIDES: dict[str, tuple[str, ...]] = {
-    "latentgnn": (
-        "epochs=24",
-        "patience=24",
-        "loss=mse",
-        "optimizer.hparams.lr=0.01",
-        "+lr_scheduler={name: CosineAnnealingLR, hparams: {T_max: 24}}",
-        "engine.hparams.dense_epochs=4",
-        "model.hparams.hidden_size=32",
-        "model.hparams.node_emb_size=32",
-        "model.hparams.dropout=0",
-        "model.hparams.residual=false",
-    ),
-    "gwnet": ("epochs=5", "patience=5"),
-    "agcrn": ("epochs=5", "patience=5"),
-}
+#: What a run changes in the presets.
+OVERRIDES: dict[str, list[str]] = read_overrides("graph_recovery")
 TITLES = {
     "latentgnn": "LatentGNNModel",
     "gwnet": "tsl GraphWaveNetModel",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.utils import to_dense_adj
 from tsl.datasets import GPVARDataset
 from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
 
@@ -64,10 +65,15 @@ def to_shares(correlation: np.ndarray) -> Learned:
 
 def true_graph(dataset: GPVARDataset) -> Tensor:
     """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
-    (source, target), _ = dataset.get_connectivity(layout="edge_index")
-    adjacency = torch.zeros(dataset.n_nodes, dataset.n_nodes)
-    adjacency[target, source] = 1.0
-    return adjacency.fill_diagonal_(0.0)
+    edge_index, _ = dataset.get_connectivity(layout="edge_index")
+    return to_target_row(edge_index, None, dataset.n_nodes)
+
+
+def to_target_row(edge_index: Any, edge_weight: Any, nodes: int) -> Tensor:
+    """Weights ``[N, N]`` of edges, without self-loops; row ``i`` holds the sources of target ``i``."""
+    weight = None if edge_weight is None else torch.as_tensor(edge_weight)
+    source_row = to_dense_adj(torch.as_tensor(edge_index), edge_attr=weight, max_num_nodes=nodes)
+    return source_row[0].T.contiguous().fill_diagonal_(0.0)
 
 
 def noise_floor(data: ForecastingData) -> tuple[float, float]:

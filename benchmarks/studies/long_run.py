@@ -151,15 +151,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks long-run", description=__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
     parser.add_argument("--settled", type=int, default=50, help="steps that may grow (default: 50)")
-    parser.add_argument(
-        "--every", type=int, default=10, help="steps from one look to the next (default: 10)"
-    )
+    parser.add_argument("--every", type=int, default=10, help="steps to a look (default: 10)")
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, help="file to append the result to, as one JSON line")
-    parser.add_argument(
-        "overrides", nargs="*", help="Hydra overrides, after model=latentgnn dataset=la"
-    )
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the preset on METR-LA")
     options = read_command(parser, arguments)
     if not 1 <= options.every <= options.settled <= options.steps - options.every:
         parser.error(
@@ -172,10 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **summarize(*watch(settings, options.steps, options.every), options.settled),
         "model": settings.model.name,
         "dataset": settings.dataset.name,
-        "batch_size": settings.batch_size,
-        "window": settings.window,
-        "workers": settings.workers,
-        "seed": settings.seed,
+        **{key: settings.config[key] for key in ("batch_size", "window", "workers", "seed")},
         **environment(torch.device("cpu"), options.command),
     }
     print(json.dumps(record, indent=2))

@@ -14,12 +14,11 @@ from tsl_latentgnn.visualization import plot_graph
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.metrics.pairwise import haversine_distances
 from torch import Tensor
 
 from benchmarks.run.launch import read_command
-from benchmarks.studies.learned_graphs import learned_graphs
+from benchmarks.studies.learned_graphs import learned_graphs, to_target_row
 from benchmarks.studies.study import make_parser, train
 
 EARTH_KM = 6371.0
@@ -34,20 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     outcome = train(texts, options.seed, options.run_dir, options.data_dir)
     learned = learned_graphs("latentgnn", outcome)[-1].scores.fill_diagonal_(0.0)
-    road = road_network(outcome.data.windows)
+    windows = outcome.data.windows
+    road = to_target_row(windows.edge_index, windows.edge_weight, windows.n_nodes)
     coordinates = sensor_coordinates(outcome.data.dataset)
     for name, value in compare(learned, road, distances_km(coordinates)).items():
         print(f"{name}: {value:.3g}")
     if options.figure is not None:
         draw(learned, road, coordinates).savefig(options.figure, dpi=130)
-
-
-def road_network(windows: Any) -> Tensor:
-    """Weights ``[N, N]`` of the dataset's own graph; row ``i`` holds the sources of target ``i``."""
-    (source, target), weight = torch.as_tensor(windows.edge_index), windows.edge_weight
-    road = torch.zeros(windows.n_nodes, windows.n_nodes)
-    road[target, source] = torch.as_tensor(weight)
-    return road.fill_diagonal_(0.0)
 
 
 def sensor_coordinates(dataset: Any) -> pd.DataFrame:
@@ -86,14 +78,8 @@ def draw(learned: Tensor, road: Tensor, coordinates: pd.DataFrame) -> Any:
 
     figure, panels = plt.subplots(1, 2, figsize=(14, 4.8), layout="constrained")
     plot_graph(learned, coordinates, title="Learned (mean attention)", top_edges=150, ax=panels[0])
-    plot_graph(
-        road,
-        coordinates,
-        title="Road network (given to peers)",
-        arrows=True,
-        weight_label="edge weight",
-        ax=panels[1],
-    )
+    look: dict[str, Any] = {"arrows": True, "weight_label": "edge weight", "ax": panels[1]}
+    plot_graph(road, coordinates, title="Road network (given to peers)", **look)
     return figure
 
 

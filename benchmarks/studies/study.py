@@ -10,11 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pytorch_lightning import seed_everything
 
 from benchmarks.report.records import append_record, read_records
 from benchmarks.run.experiment import Outcome, fit_and_score
-from benchmarks.settings import complete_settings, compose_run
+from benchmarks.settings import CONFIG_DIR, complete_settings, compose_run
+
+
+def read_overrides(study: str) -> dict[str, list[str]]:
+    """Return the Hydra overrides of the runs of a study, by their names, from the folder of configurations."""
+    text = (CONFIG_DIR / f"{study}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
 
 
 def make_parser(
@@ -48,9 +55,7 @@ def make_parser(
 def add_record_options(parser: argparse.ArgumentParser, seeds: Sequence[int]) -> None:
     """Add the options of questions that keep a file of results, see :func:`run_once`."""
     parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
-    parser.add_argument(
-        "--no-training", action="store_true", help="only report the runs that are there"
-    )
+    parser.add_argument("--no-training", action="store_true", help="only report what is there")
 
 
 def train(overrides: Sequence[str], seed: int, run_dir: Path, data_dir: str | None) -> Outcome:
@@ -90,10 +95,10 @@ def run_once(
     """
     results = options.run_dir / "results.jsonl"
     wanted = compose_run(overrides, options.run_dir, seed, options.data_dir)
-    run = wanted.dataset.name, wanted.model.name, seed
+    run = wanted.dataset.name, wanted.model.name, seed, complete_settings(wanted.recorded())
     for record in read_records([results]) if results.exists() else ():
-        found = record["dataset"], record["model"], record["seed"]
-        if found == run and complete_settings(record) == wanted.recorded():
+        settings = complete_settings(record.get("settings") or {})
+        if run == (record["dataset"], record["model"], record["seed"], settings):
             return record
     if options.no_training:
         return None
