@@ -1,6 +1,6 @@
 """Train a model on a dataset, score it, note the result.
 
-``python -m benchmarks.forecasting model=gwnet dataset=la`` takes Hydra overrides of
+``python -m benchmarks forecasting model=gwnet dataset=la`` takes Hydra overrides of
 ``config/default.yaml``; ``-m`` sweeps. The protocol is that of tsl's traffic example: masked MAE as
 loss (by default), early stopping on the validation MAE, the best checkpoint is tested. A run that was ended,
 however, goes on with ``ckpt_path=last``, and ends as if nothing had been.
@@ -19,26 +19,23 @@ from tsl.experiment import Experiment
 from benchmarks.report.records import append_record, describe
 from benchmarks.run.experiment import fit_and_score
 from benchmarks.run.launch import is_first_process
-from benchmarks.settings import CONFIG_DIR
+from benchmarks.settings import CONFIG_DIR, Settings
 
 #: For Hydra in the other processes of a run: no folder and no log.
 _QUIET = ("hydra.run.dir=.", "hydra/job_logging=disabled", "hydra/hydra_logging=disabled")
 
 
-def run(cfg: DictConfig) -> dict[str, Any]:
-    """Run one experiment, append its result to ``cfg.results_file`` and print it as a table.
-
-    Args:
-        cfg: See :func:`fit_and_score`.
+def run(settings: Settings) -> dict[str, Any]:
+    """Run one experiment, append its result to the results file and print it as a table.
 
     Returns:
         dict: The result as written.
 
     Raises:
-        ValueError: If a name is unknown or a value does not fit; the message names the key.
+        ValueError: If a value does not fit; the message names the key.
     """
-    record = fit_and_score(cfg).record
-    _publish(cfg.results_file, record)
+    record = fit_and_score(settings).record
+    _publish(settings.results_file, record)
     return record
 
 
@@ -59,12 +56,12 @@ def objective(cfg: DictConfig) -> float:
     """Run one experiment, and return its validation MAE, which a sweeper may minimize.
 
     Args:
-        cfg: See :func:`fit_and_score`.
+        cfg: See :meth:`benchmarks.settings.Settings.resolve`.
 
     Returns:
         float: The validation MAE; infinite where the model forecasts what is no number.
     """
-    mae = run(cfg)["val"]["mae"]
+    mae = run(Settings.resolve(cfg))["val"]["mae"]
     return math.inf if mae is None else mae
 
 

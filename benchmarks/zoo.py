@@ -1,44 +1,78 @@
-"""The models of the benchmark by their short names."""
+"""What a configuration names: models, engines, datasets, losses and scalers, and where their classes are."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Collection
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from types import ModuleType
 from typing import Any
 
-_TSL = "tsl.nn.models"
 
-#: Where the class of each model is. Imported on demand: choosing one model imports no other.
+@dataclass(frozen=True)
+class Model:
+    """Where a model is, and what it needs of the data.
+
+    Attributes:
+        place: Its class, ``module:name``. It is imported on demand: choosing one model imports no other.
+        covariates: ``"encoded"`` times, or ``"index"``, the rows of embedding tables. (default: ``"encoded"``)
+        trained: Whether it learns, from scaled windows. What does not is fed readings as they are, and its class puts
+            what it forecasts from into the windows: ``prepare(datamodule)``. (default: ``True``)
+    """
+
+    place: str
+    covariates: str = "encoded"
+    trained: bool = True
+
+
 MODELS = {
-    "latentgnn": ("tsl_latentgnn.models", "LatentGNNModel"),
-    "gwnet": (_TSL, "GraphWaveNetModel"),
-    "agcrn": (_TSL, "AGCRNModel"),
-    "dcrnn": (_TSL, "DCRNNModel"),
-    "grugcn": (_TSL, "GRUGCNModel"),
-    "gatedgn": (_TSL, "GatedGraphNetworkModel"),
-    "stcn": (_TSL, "STCNModel"),
-    "stid": (_TSL, "STIDModel"),
-    "transformer": (_TSL, "TransformerModel"),
-    "rnn": (_TSL, "RNNModel"),
-    "fcrnn": (_TSL, "FCRNNModel"),
-    "tcn": (_TSL, "TCNModel"),
-    "ar": (_TSL, "ARModel"),
-    "var": (_TSL, "VARModel"),
-    "persistence": ("benchmarks.data.baselines", "PersistenceModel"),
-    "ha": ("benchmarks.data.baselines", "HistoricalAverageModel"),
+    "latentgnn": Model("tsl_latentgnn.models:LatentGNNModel"),
+    "gwnet": Model("tsl.nn.models:GraphWaveNetModel"),
+    "agcrn": Model("tsl.nn.models:AGCRNModel"),
+    "dcrnn": Model("tsl.nn.models:DCRNNModel"),
+    "grugcn": Model("tsl.nn.models:GRUGCNModel"),
+    "gatedgn": Model("tsl.nn.models:GatedGraphNetworkModel"),
+    "stcn": Model("tsl.nn.models:STCNModel"),
+    "stid": Model("tsl.nn.models:STIDModel", covariates="index"),
+    "transformer": Model("tsl.nn.models:TransformerModel"),
+    "rnn": Model("tsl.nn.models:RNNModel"),
+    "fcrnn": Model("tsl.nn.models:FCRNNModel"),
+    "tcn": Model("tsl.nn.models:TCNModel"),
+    "ar": Model("tsl.nn.models:ARModel"),
+    "var": Model("tsl.nn.models:VARModel"),
+    "persistence": Model("benchmarks.data.baselines:PersistenceModel", trained=False),
+    "ha": Model("benchmarks.data.baselines:HistoricalAverageModel", trained=False),
 }
 
-#: Forecasts that are computed, not learned.
-BASELINES = ("persistence", "ha")
-
-#: Models whose covariates are indices into embedding tables instead of encoded times.
-INDEX_COVARIATES = ("stid",)
-
-#: The Lightning modules that train them.
+#: The Lightning modules that train the models.
 ENGINES = {
-    "predictor": ("tsl.engines", "Predictor"),
-    "latentgnn": ("tsl_latentgnn.engines", "LatentGNNPredictor"),
+    "predictor": "tsl.engines:Predictor",
+    "latentgnn": "tsl_latentgnn.engines:LatentGNNPredictor",
 }
+
+DATASETS = {
+    "gpvar": "tsl.datasets:GPVARDatasetAZ",
+    "la": "tsl.datasets:MetrLA",
+    "bay": "tsl.datasets:PemsBay",
+    "pems3": "tsl.datasets:PeMS03",
+    "pems4": "tsl.datasets:PeMS04",
+    "pems7": "tsl.datasets:PeMS07",
+    "pems8": "tsl.datasets:PeMS08",
+    "largest": "tsl.datasets:LargeST",
+    "gpvar120": "benchmarks.data.gpvar:GPVAR120",
+    "gpvar120_directed": "benchmarks.data.gpvar:GPVAR120Directed",
+}
+
+LOSSES = {"mae": "tsl.metrics.torch:MaskedMAE", "mse": "tsl.metrics.torch:MaskedMSE"}
+
+#: What the readings are scaled by: mean and standard deviation, or median and quartiles.
+SCALERS = {
+    "standard": "tsl.data.preprocessing:StandardScaler",
+    "robust": "tsl.data.preprocessing:RobustScaler",
+}
+
+LOGGERS = ("none", "tensorboard", "wandb")
 
 
 def check_name(key: str, value: Any, choices: Collection[str]) -> str:
@@ -52,29 +86,19 @@ def check_name(key: str, value: Any, choices: Collection[str]) -> str:
     return str(value)
 
 
-def get_model_class(name: str) -> Any:
-    """Return the class of the model with the short name ``name``.
+def find_class(key: str, name: Any, places: Mapping[str, str]) -> Any:
+    """Return the class with the short name ``name``.
 
     Raises:
-        ValueError: If there is no such model.
+        ValueError: If there is none; the message names the configuration key.
     """
-    return _load(MODELS[check_name("model.name", name, MODELS)])
+    return resolve_name(places[check_name(key, name, places)])
 
 
-def get_engine_class(name: str) -> Any:
-    """Return the class of the engine with the short name ``name``.
-
-    Raises:
-        ValueError: If there is no such engine.
-    """
-    return _load(ENGINES[check_name("engine.name", name, ENGINES)])
-
-
-def forward_inputs(model_class: Any) -> tuple[str, ...]:
-    """Return the inputs that tsl passes on to a model: the named arguments of its ``forward``."""
-    return tuple(model_class.get_forward_signature()["signature"])
-
-
-def _load(place: tuple[str, str]) -> Any:
-    module, name = place
-    return getattr(importlib.import_module(module), name)
+def list_classes(module: ModuleType, base: type) -> dict[str, str]:
+    """Return where the proper subclasses of ``base`` in a module are, by their names."""
+    return {
+        name: f"{module.__name__}:{name}"
+        for name, value in sorted(vars(module).items())
+        if inspect.isclass(value) and issubclass(value, base) and value is not base
+    }

@@ -1,14 +1,17 @@
 """Forecasts to beat that learn nothing: the last valid reading, and the historical average.
 
-Both are computed once over the whole series and reach their model as an input, so that they are
-scored by the very code that scores the trained models.
+Both are computed once over the whole series and reach their model as an input, which its ``prepare`` puts into the
+windows, so that they are scored by the very code that scores the trained models.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from torch import Tensor
+from tsl.data import HORIZON, WINDOW
 from tsl.nn.models import BaseModel
 
 _TWO_WEEKS = pd.Timedelta(days=14)
@@ -27,6 +30,16 @@ class PersistenceModel(BaseModel):
         super().__init__()
         self.horizon = horizon
 
+    @staticmethod
+    def prepare(datamodule: Any) -> None:
+        """Add the last valid readings to the windows of a tsl data module, as the input ``last_valid``."""
+        windows = datamodule.torch_dataset
+        if "readings" in windows.covariates:  # filled up already
+            value = windows.readings.numpy()
+        else:
+            value = last_valid_reading(*_readings(datamodule))
+        windows.add_covariate("last_valid", value, "t n f", synch_mode=WINDOW)
+
     def forward(self, x: Tensor, last_valid: Tensor) -> Tensor:
         """Return the forecast ``[b, horizon, n, f]``.
 
@@ -42,6 +55,13 @@ class HistoricalAverageModel(BaseModel):
 
     return_type = Tensor
 
+    @staticmethod
+    def prepare(datamodule: Any) -> None:
+        """Add the averages to the windows of a tsl data module, as the input ``average``."""
+        windows = datamodule.torch_dataset
+        value = historical_average(*_readings(datamodule), windows.index)
+        windows.add_covariate("average", value, "t n f", synch_mode=HORIZON)
+
     def forward(self, x: Tensor, average: Tensor) -> Tensor:
         """Return the forecast ``[b, horizon, n, f]``.
 
@@ -50,6 +70,13 @@ class HistoricalAverageModel(BaseModel):
             average: Historical average at each step of the horizon, ``[b, horizon, n, f]``.
         """
         return average
+
+
+def _readings(datamodule: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Readings and their mask ``[t, n, f]``, and the steps of the training part."""
+    windows = datamodule.torch_dataset
+    mask = windows.get_mask(dtype=bool).numpy()
+    return windows.target.numpy(), mask, datamodule.train_slice.numpy()
 
 
 def last_valid_reading(target: np.ndarray, mask: np.ndarray, train_steps: np.ndarray) -> np.ndarray:

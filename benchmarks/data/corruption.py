@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,8 +52,10 @@ def corrupt(readings: pd.DataFrame, fault: Mapping[str, Any]) -> pd.DataFrame:
     return faulty.groupby(level=0).mean().reindex(readings.index)
 
 
-def _missing(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    return readings.mask(rng.random(readings.shape) < share)
+def _single(
+    readings: pd.DataFrame, share: float, rng: np.random.Generator, value: float
+) -> pd.DataFrame:
+    return readings.mask((rng.random(readings.shape) < share) & readings.notna(), value)
 
 
 def _dead(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
@@ -76,18 +79,6 @@ def _stuck(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd
         last = readings.iloc[: start + 1, columns].ffill().iloc[[-1]]
         faulty.iloc[start:, columns] = last.to_numpy()
     return faulty
-
-
-def _spike(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    return readings.mask((rng.random(readings.shape) < share) & readings.notna(), SPIKE)
-
-
-def _zeros(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    return _outages(readings, share, rng, 0.0)
-
-
-def _outage(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    return _outages(readings, share, rng, np.nan)
 
 
 def _outages(
@@ -119,13 +110,13 @@ def _sensors(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> 
 
 
 FAULTS: dict[str, Callable[[pd.DataFrame, float, np.random.Generator], pd.DataFrame]] = {
-    "missing": _missing,
+    "missing": partial(_single, value=np.nan),
     "dead": _dead,
     "constant": _constant,
     "stuck": _stuck,
-    "spike": _spike,
-    "zeros": _zeros,
-    "outage": _outage,
+    "spike": partial(_single, value=SPIKE),
+    "zeros": partial(_outages, value=0.0),
+    "outage": partial(_outages, value=np.nan),
     "duplicated": _duplicated,
     "dropped": _dropped,
 }

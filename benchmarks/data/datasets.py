@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
@@ -13,28 +12,14 @@ import numpy as np
 import pandas as pd
 import tsl
 
-from benchmarks.zoo import check_name
-
-#: Where the tsl class of each dataset is.
-DATASETS = {
-    "gpvar": ("tsl.datasets", "GPVARDatasetAZ"),
-    "la": ("tsl.datasets", "MetrLA"),
-    "bay": ("tsl.datasets", "PemsBay"),
-    "pems3": ("tsl.datasets", "PeMS03"),
-    "pems4": ("tsl.datasets", "PeMS04"),
-    "pems7": ("tsl.datasets", "PeMS07"),
-    "pems8": ("tsl.datasets", "PeMS08"),
-    "largest": ("tsl.datasets", "LargeST"),
-    "gpvar120": ("benchmarks.data.gpvar", "GPVAR120"),
-    "gpvar120_directed": ("benchmarks.data.gpvar", "GPVAR120Directed"),
-}
+from benchmarks.zoo import DATASETS, find_class
 
 
 def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
     """Return the tsl dataset with the short name ``name``.
 
     Args:
-        name: A key of :data:`DATASETS`.
+        name: A key of :data:`benchmarks.zoo.DATASETS`.
         data_dir: The dataset's own folder, with its raw files or what tsl builds of them; tsl
             builds in place. (default: tsl's storage, to which it downloads what is absent)
         **hparams: Further arguments of the dataset class.
@@ -43,8 +28,7 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
         ValueError: If there is no such dataset, ``data_dir`` lacks its files, or they are damaged or do not fit
             together, or a time stamp comes twice; the message names the file and says what to do.
     """
-    module, class_name = DATASETS[check_name("dataset.name", name, DATASETS)]
-    dataset_class = getattr(importlib.import_module(module), class_name)
+    dataset_class = find_class("dataset.name", name, DATASETS)
     if data_dir is not None:
         data_dir = os.path.abspath(os.path.expanduser(data_dir))
         _check_files(dataset_class, data_dir, hparams)
@@ -63,7 +47,7 @@ def load_dataset(name: str, data_dir: str | None = None, **hparams: Any) -> Any:
         if data_dir is None:
             raise
         raise ValueError(
-            f"'data_dir' must be a folder with whole files of {class_name} (got {data_dir!r}, where "
+            f"'data_dir' must be a folder with whole files of {dataset_class.__name__} (got {data_dir!r}, where "
             f"{_blame(dataset_class, data_dir, hparams, error)}). Put the raw files there anew, and "
             "remove those that tsl built of them."
         ) from error

@@ -1,4 +1,4 @@
-"""From a configuration to windows of a dataset, split, scaled and batched."""
+"""From settings to windows of a dataset, split, scaled and batched."""
 
 from __future__ import annotations
 
@@ -11,22 +11,12 @@ from tsl_latentgnn.engines.processes import SharedDataModule
 import numpy as np
 import pandas as pd
 import torch
-from omegaconf import DictConfig, OmegaConf
-from tsl.data import (
-    HORIZON,
-    WINDOW,
-    BatchMapItem,
-    SpatioTemporalDataset,
-)
-from tsl.data.preprocessing import RobustScaler, StandardScaler
+from tsl.data import HORIZON, WINDOW, BatchMapItem, SpatioTemporalDataset
 
-from benchmarks.data.baselines import historical_average, last_valid_reading
+from benchmarks.data.baselines import last_valid_reading
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
-from benchmarks.zoo import BASELINES, INDEX_COVARIATES, check_name, forward_inputs, get_model_class
-
-#: What the readings are scaled by: mean and standard deviation, or median and quartiles.
-SCALERS = {"standard": StandardScaler, "robust": RobustScaler}
+from benchmarks.settings import DatasetChoice, Settings
 
 #: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
 _ROUNDING = 1e-6
@@ -44,7 +34,6 @@ class ForecastingData:
         windows: Its windows, a :class:`tsl.data.SpatioTemporalDataset`.
         datamodule: Splits, scales and batches the windows; already set up.
         step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
-        slots_per_day: Steps of a day; ``None`` where there is no clock.
         encoded: Units of the encoded time that is the covariate ``u``; empty without.
     """
 
@@ -52,7 +41,6 @@ class ForecastingData:
     windows: Any
     datamodule: Any
     step_minutes: float | None
-    slots_per_day: int | None
     encoded: tuple[str, ...] = ()
 
     def card(self) -> DataCard:
@@ -74,7 +62,7 @@ class ForecastingData:
     def model_kwargs(self) -> dict[str, Any]:
         """Return what the data tells a model; tsl drops what its class does not take."""
         exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
-        tables = [] if self.slots_per_day is None else [self.slots_per_day, 7]
+        tables = [] if self.step_minutes is None else [round(24 * 60 / self.step_minutes), 7]
         return {
             "n_nodes": self.windows.n_nodes,
             "input_size": self.windows.n_channels,
@@ -87,101 +75,90 @@ class ForecastingData:
         }
 
 
-def load_data(cfg: DictConfig) -> ForecastingData:
-    """Return the data of a run: windows with the inputs of ``cfg.model``, split and scaled.
+def load_data(settings: Settings) -> ForecastingData:
+    """Return the data of a run: windows with the inputs of its model, split and scaled.
 
     A reading that is not finite is missing, whatever the mask of the dataset says. With ``dataset.corruption`` (see
-    :func:`benchmarks.corruption.corrupt`) the windows of all parts and the targets of the training and validation
+    :func:`benchmarks.data.corruption.corrupt`) the windows of all parts and the targets of the training and validation
     parts are the faulty readings; the targets of the test part stay the true ones. Where one of the two is the case,
     the models are fed the last reading in the place of a missing one, as tsl does for METR-LA.
 
     Args:
-        cfg: The configuration of the run. Read are ``data_dir``, ``dataset``, ``model.name``,
-            ``window``, ``horizon``, ``stride``, ``batch_size`` and ``workers``.
+        settings: Those of the run. Read are ``data_dir``, ``dataset``, ``model``, ``window``, ``horizon``,
+            ``stride``, ``batch_size`` and ``workers``.
 
     Raises:
-        ValueError: If a name is unknown, files are missing, or the series is too short for the
-            windows and splits, or no reading of the training part is there.
+        ValueError: If files are missing, or the series is too short for the windows and splits, or no reading of
+            the training part is there.
     """
-    inputs = forward_inputs(get_model_class(cfg.model.name))
-    options = OmegaConf.to_container(cfg.dataset, resolve=True)
-    assert isinstance(options, dict)
-    dataset = load_dataset(cfg.dataset.name, cfg.data_dir, **options["hparams"])
-    step_minutes = _step_minutes(dataset.index)
-    slots_per_day = None if step_minutes is None else round(24 * 60 / step_minutes)
-
+    options, model = settings.dataset, settings.model
+    dataset = load_dataset(options.name, settings.data_dir, **options.hparams)
+    index = dataset.index
+    clock = isinstance(index, pd.DatetimeIndex)
+    step_minutes = (index[1] - index[0]).total_seconds() / 60 if clock else None
     windows = SpatioTemporalDataset(
         target=dataset.dataframe(),
         mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
         connectivity=_connectivity(dataset, options),
-        window=cfg.window,
-        horizon=cfg.horizon,
-        stride=cfg.stride,
+        window=settings.window,
+        horizon=settings.horizon,
+        stride=settings.stride,
     )
     encoded: tuple[str, ...] = ()
-    if step_minutes is not None and cfg.dataset.time_of_day:
-        if cfg.model.name in INDEX_COVARIATES:
-            u = np.stack([_slot_of_day(dataset.index, step_minutes), dataset.index.dayofweek], -1)
-            u = u.astype(np.int64)
+    if step_minutes is not None and options.time_of_day:
+        if model.covariates == "index":
+            u = _time_indices(index, step_minutes)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
         windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
-    if cfg.dataset.future_u and "u_future" in inputs and "u" in windows.covariates:
+    if options.future_u and "u_future" in model.inputs and "u" in windows.covariates:
         windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
 
-    splitter = dataset.get_splitter(**options["splitting"])
+    splitter = dataset.get_splitter(**options.splitting)
     splitter.split(windows)
     _check_splits(windows, splitter)
-    found = _faulty_readings(dataset, windows, options["corruption"])
+    found = _faulty_readings(dataset, windows, options.corruption)
     if found is not None:
         _feed(windows, splitter, found)
-    if cfg.dataset.input_mask and "input_mask" in inputs and windows.mask is not None:
+    if options.input_mask and "input_mask" in model.inputs and windows.mask is not None:
         # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
         key = "mask" if found is None else "found"
         windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
-    scaler = SCALERS[check_name("dataset.scaler", cfg.dataset.scaler, SCALERS)](axis=(0, 1))
     datamodule = SharedDataModule(
         dataset=windows,
-        scalers={} if cfg.model.name in BASELINES else {"target": scaler},
+        scalers={"target": options.scaler(axis=(0, 1))} if model.trained else {},
         splitter=splitter,
-        batch_size=cfg.batch_size,
-        workers=cfg.workers,
+        batch_size=settings.batch_size,
+        workers=settings.workers,
     )
     datamodule.setup()
-    if "target" in windows.scalers:
+    if model.trained:
         _mend_scaler(windows)
-    if cfg.model.name in BASELINES:
-        _add_forecast(cfg.model.name, datamodule)
-    return ForecastingData(dataset, windows, datamodule, step_minutes, slots_per_day, encoded)
+    else:
+        model.cls.prepare(datamodule)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
 
 
-def _connectivity(dataset: Any, options: dict[Any, Any]) -> Any:
+def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
     """The graph that is given to the models: that of the dataset, or self-loops only where it is to be found."""
-    if options["hide_graph"]:
+    if options.hide_graph:
         return torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
-    return dataset.get_connectivity(**options["connectivity"])
+    return dataset.get_connectivity(**options.connectivity)
 
 
-def _step_minutes(index: Any) -> float | None:
-    if not isinstance(index, pd.DatetimeIndex):
-        return None
-    return (index[1] - index[0]).total_seconds() / 60
-
-
-def _slot_of_day(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
-    return ((index.hour * 60 + index.minute) // step_minutes).to_numpy()
+def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
+    """Slot of the day and day of the week ``[t, 2]``."""
+    slots = (index.hour * 60 + index.minute) // step_minutes
+    return np.stack([slots, index.dayofweek], axis=-1).astype(np.int64)
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:
-    parts = {
-        "train": splitter.train_idxs,
-        "validation": splitter.val_idxs,
-        "test": splitter.test_idxs,
-    }
-    empty = [part for part, indices in parts.items() if len(indices) == 0]
+    parts = (splitter.train_idxs, splitter.val_idxs, splitter.test_idxs)
+    names = ("train", "validation", "test")
+    empty = [name for name, part in zip(names, parts, strict=True) if len(part) == 0]
     # Where the series is too short tsl cuts at a negative position, which counts from the end.
-    together = np.concatenate(list(parts.values()))
+    together = np.concatenate(parts)
     overlap = np.unique(together).size < together.size
     if empty or overlap:
         found = "overlapping parts" if overlap else f"none in {', '.join(empty)}"
@@ -238,20 +215,3 @@ def _mend_scaler(windows: Any) -> None:
     scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
     if "readings" in windows.covariates:
         windows.add_scaler("readings", scaler)
-
-
-def _add_forecast(name: str, datamodule: Any) -> None:
-    """Add what a baseline forecasts from to the windows, as an input of its model."""
-    windows = datamodule.torch_dataset
-    target = windows.target.numpy()
-    mask = windows.get_mask(dtype=bool).numpy()
-    train_steps = datamodule.train_slice.numpy()
-    if name == "persistence":
-        if "readings" in windows.covariates:  # filled up already
-            value = windows.readings.numpy()
-        else:
-            value = last_valid_reading(target, mask, train_steps)
-        windows.add_covariate("last_valid", value, "t n f", synch_mode=WINDOW)
-    else:
-        value = historical_average(target, mask, train_steps, windows.index)
-        windows.add_covariate("average", value, "t n f", synch_mode=HORIZON)

@@ -7,7 +7,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,31 +138,31 @@ def read_records(paths: Sequence[str | os.PathLike[str]]) -> Iterator[dict[str, 
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
+    def check(holds: bool, problem: str) -> None:
+        if not holds:
+            raise ValueError(f"{where}: {problem}")
+
     try:
         record = json.loads(line.decode())
     except (ValueError, RecursionError) as error:  # not only of its syntax
         raise ValueError(f"{where}: not a JSON object ({error}).") from error
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: not a JSON object (got {type(record).__name__}).")
+    check(isinstance(record, dict), f"not a JSON object (got {type(record).__name__}).")
     missing = [key for key in _REQUIRED if key not in record]
-    if missing:
-        raise ValueError(f"{where}: not a result: {', '.join(missing)} missing.")
+    check(not missing, f"not a result: {', '.join(missing)} missing.")
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
-        if not isinstance(record.get(key), kind) and key in record:
-            raise ValueError(
-                f"{where}: '{key}' must be {getattr(kind, '__name__', kind)} (got {record[key]!r})."
-            )
+        held, name = record.get(key), getattr(kind, "__name__", kind)
+        check(
+            key not in record or isinstance(held, kind), f"'{key}' must be {name} (got {held!r})."
+        )
     for split in SPLITS:
         errors = record[split]
-        if not isinstance(errors, dict) or not isinstance(errors.get("at"), dict):
-            raise ValueError(f"{where}: '{split}' must hold errors and 'at' (got {errors!r}).")
+        whole = isinstance(errors, dict) and isinstance(errors.get("at"), dict)
+        check(whole, f"'{split}' must hold errors and 'at' (got {errors!r}).")
         for place in (errors, *errors["at"].values()):
             for metric in METRICS:
                 held = place.get(metric, "") if isinstance(place, dict) else ""
-                if not isinstance(held, int | float | None):
-                    raise ValueError(
-                        f"{where}: '{split}' must hold the number '{metric}' (got {place!r})."
-                    )
+                problem = f"'{split}' must hold the number '{metric}' (got {place!r})."
+                check(isinstance(held, int | float | None), problem)
     return record
 
 
@@ -171,9 +171,12 @@ def to_number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def to_markdown(lines: Iterable[Sequence[str]]) -> str:
-    """Return cells, row by row with the header and its rule, as a Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def to_markdown(
+    header: Sequence[str], rows: Iterable[Sequence[str]], text: Collection[int] = (0,)
+) -> str:
+    """Return a Markdown table of numbers, but for the columns ``text``, which are aligned left."""
+    rule = ["---" if place in text else "---:" for place in range(len(header))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *rows))
 
 
 def mark_title(mark: str) -> str:

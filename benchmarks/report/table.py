@@ -1,4 +1,4 @@
-"""One Markdown table from files of results: ``python -m benchmarks.table FILE...``.
+"""One Markdown table from files of results: ``python -m benchmarks table FILE...``.
 
 A row is a dataset, a model and a label; errors are means over its seeds, with the standard
 deviation (of the sample) from two seeds on.
@@ -22,7 +22,7 @@ from benchmarks.report.records import (
     to_markdown,
     to_number,
 )
-from benchmarks.settings import complete_settings, flatten
+from benchmarks.settings import complete_settings
 
 _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
@@ -36,7 +36,7 @@ def make_table(
     """Return the Markdown table of some records.
 
     Args:
-        records: Records as :func:`benchmarks.results.read_records` yields them. Of records with the
+        records: Records as :func:`benchmarks.report.records.read_records` yields them. Of records with the
             same dataset, model, label, settings and seed the last one counts; those of other
             settings have a row of their own.
         split: ``"test"`` or ``"val"``. (default: ``"test"``)
@@ -52,18 +52,8 @@ def make_table(
         raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
     if metric not in METRICS:
         raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
-    rows: dict[tuple[str, str, str, str], dict[Any, Mapping[str, Any]]] = {}
-    records = list(records)
-    settings = [complete_settings(record) for record in records]
-    for name in ignore:
-        if sum(_drop(one, name) for one in settings) == 0:  # any() would stop at the first
-            raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
-    for record, one in zip(records, settings, strict=True):
-        # Runs of other settings are no further seeds of the same experiment.
-        text = json.dumps(one, sort_keys=True)
-        key = (record["dataset"], record["model"], record["label"] or "", text)
-        rows.setdefault(key, {})[record["seed"]] = record
-    runs = [run for seeds in rows.values() for run in seeds.values()]
+    rows = _group(records, ignore)
+    runs = [again[-1] for seeds in rows.values() for again in seeds.values()]
     marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
     labelled = any(label for _, _, label, _ in rows)
 
@@ -72,9 +62,9 @@ def make_table(
     header += [_TITLES[name] for name in METRICS]
     header += [f"{_TITLES[metric]} at {mark_title(mark)}" for mark in marks]
     header += ["Parameters", "s/epoch", "Peak MiB"]
-    lines = [header, ["---"] * left + ["---:"] * (len(header) - left)]
+    lines = []
     for (dataset, model, label, _), seeds in rows.items():
-        group = list(seeds.values())
+        group = [again[-1] for again in seeds.values()]
         line = [dataset, model, *([label] if labelled else []), str(len(group))]
         line += [_errors([run[split][name] for run in group], name) for name in METRICS]
         for mark in marks:
@@ -84,20 +74,32 @@ def make_table(
         line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
         lines.append(line)
-    return to_markdown(lines)
+    return to_markdown(header, lines, range(left))
 
 
-def _drop(settings: dict[str, Any], name: str) -> bool:
-    """Take a dotted name out of settings; whether it was there."""
-    first, _, rest = name.partition(".")
-    if not rest:
-        found = first in settings
-        settings.pop(first, None)
-        return found
-    if not isinstance(settings.get(first), Mapping):
-        return False
-    settings[first] = dict(settings[first])
-    return _drop(settings[first], rest)
+_Rows = dict[tuple[str, str, str, str], dict[Any, list[Mapping[str, Any]]]]
+
+
+def _group(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]) -> _Rows:
+    """The records by dataset, model, label and settings as JSON, and by seed.
+
+    Runs of other settings are no further seeds of the same experiment.
+    """
+    rows: _Rows = {}
+    used = set()
+    for record in records:
+        settings = complete_settings(record.get("settings") or {})
+        for name in ignore:
+            for key in [key for key in settings if f"{key}.".startswith(f"{name}.")]:
+                del settings[key]
+                used.add(name)
+        text = json.dumps(settings, sort_keys=True)
+        row = record["dataset"], record["model"], record["label"] or "", text
+        rows.setdefault(row, {}).setdefault(record["seed"], []).append(record)
+    for name in ignore:
+        if name not in used:
+            raise ValueError(f"'ignore' must name settings of the results (got {name!r}).")
+    return rows
 
 
 def _mark_order(mark: str) -> tuple[bool, int, str]:
@@ -132,7 +134,7 @@ def _mean(values: Sequence[float | None], form: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table of the files named on the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="file of results")
     parser.add_argument("--split", choices=SPLITS, default="test", help="part of the data")
     parser.add_argument("--metric", choices=METRICS, default="mae", help="error at each mark")
@@ -151,30 +153,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def find_ambiguities(records: Iterable[Mapping[str, Any]], ignore: Sequence[str] = ()) -> list[str]:
     """In words, what a table of the records does not show: results that come again, and what tells like rows apart."""
-    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
-    again: dict[tuple[str, ...], int] = {}
-    for record in records:
-        settings = complete_settings(record)
-        for name in ignore:
-            _drop(settings, name)
-        row = record["dataset"], record["model"], record["label"] or ""
-        text = json.dumps(settings, sort_keys=True)
-        groups.setdefault(row, {})[text] = flatten(settings)
-        run = (*row, text, str(record["seed"]))
-        again[run] = again.get(run, -1) + 1
     warnings = []
-    if sum(again.values()) > 0:
+    groups: dict[str, list[dict[str, Any]]] = {}
+    rows = _group(records, ignore)
+    counts = [len(again) for seeds in rows.values() for again in seeds.values()]
+    if sum(counts) > len(counts):
         warnings.append(
-            f"{sum(again.values())} of {sum(again.values()) + len(again)} results are of a run that comes again later; "
+            f"{sum(counts) - len(counts)} of {sum(counts)} results are of a run that comes again later; "
             "the last one counts."
         )
-    for group, found in groups.items():
-        names = {name for one in found.values() for name in one}
-        texts = {name: {json.dumps(one.get(name)) for one in found.values()} for name in names}
+    for *row, text in rows:
+        groups.setdefault(" ".join(row).strip(), []).append(json.loads(text))
+    for title, found in groups.items():
+        names = {name for one in found for name in one}
+        texts = {name: {json.dumps(one.get(name)) for one in found} for name in names}
         differing = sorted(name for name, values in texts.items() if len(values) > 1)
         if differing:
             warnings.append(
-                f"{len(found)} rows of {' '.join(group).strip()} differ in {', '.join(differing)}: set 'label' to tell "
+                f"{len(found)} rows of {title} differ in {', '.join(differing)}: set 'label' to tell "
                 "them apart, or --ignore what makes no difference."
             )
     return warnings

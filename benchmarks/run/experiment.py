@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import statistics
 import warnings
-from datetime import datetime, timezone
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,6 @@ from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, RunCheckpointI
 
 import torch
 from lightning_fabric import Fabric
-from omegaconf import DictConfig
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torchmetrics import MetricCollection
@@ -29,21 +28,12 @@ from benchmarks.run.launch import keep_float16, start_processes
 from benchmarks.run.provenance import (
     EpochTimer,
     command_line,
-    git_revision,
-    hardware,
+    environment,
     peak_memory_mib,
     reset_peak_memory,
-    versions,
 )
-from benchmarks.run.resume import check_trainable, find_last
-from benchmarks.settings import _to_dict, flatten, get_settings
-from benchmarks.zoo import check_name, get_engine_class, get_model_class
-
-LOGGERS = ("none", "tensorboard", "wandb")
-
-
-LOSSES = {"mae": MaskedMAE, "mse": MaskedMSE}
-
+from benchmarks.run.resume import find_last
+from benchmarks.settings import Settings, flatten
 
 #: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
 #: metrics so far come from the checkpoint.
@@ -69,78 +59,75 @@ class Outcome(NamedTuple):
     checkpoint: str | None
 
 
-def fit_and_score(cfg: DictConfig) -> Outcome:
-    """Train the model of ``cfg`` and score its best weights on the validation and test parts.
-
-    Args:
-        cfg: ``config/default.yaml`` with its overrides, and ``run.dir`` and ``run.name``, which
-            tsl's ``Experiment`` adds.
+def fit_and_score(settings: Settings) -> Outcome:
+    """Train a model and score its best weights on the validation and test parts.
 
     Raises:
-        ValueError: If a name is unknown or a value does not fit; the message names the key.
+        ValueError: If a value does not fit; the message names the key.
     """
-    trained = check_trainable(cfg)
-    fabric = start_processes(cfg.trainer)
-    if "num_threads" in cfg:
-        torch.set_num_threads(cfg.num_threads)  # to start processes is to divide the threads
-    if trained and cfg.ckpt_path == "last":
-        cfg.ckpt_path = find_last(cfg)
-        if cfg.ckpt_path is not None:
-            cfg.run.dir = os.path.dirname(cfg.ckpt_path)
+    fabric = start_processes(settings.trainer)
+    if settings.num_threads is not None:
+        torch.set_num_threads(settings.num_threads)  # to start processes is to divide the threads
+    run_dir, path = settings.run_dir, settings.ckpt_path
+    if path == "last":
+        path = find_last(settings)
+        run_dir = run_dir if path is None else os.path.dirname(path)
     # The first process has a folder, and sees which checkpoint is there.
-    cfg.run.dir, cfg.ckpt_path = fabric.broadcast((cfg.run.dir, cfg.ckpt_path))
-    if not trained:
-        return _fit_and_score(cfg, trained, fabric)
-    with hold(cfg.run.dir, "hydra.run.dir"):
-        return _fit_and_score(cfg, trained, fabric)
+    run_dir, path = fabric.broadcast((run_dir, path))
+    settings = replace(settings, run_dir=run_dir, ckpt_path=path)
+    with hold(run_dir, "hydra.run.dir") if settings.model.trained else nullcontext():
+        return _fit_and_score(settings, fabric)
 
 
-def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
-    exp_logger = build_logger(cfg)
+def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
+    trained = settings.model.trained
+    exp_logger = build_logger(settings)
     _silence_lightning()
     reset_peak_memory()
     with fabric.rank_zero_first():  # tsl builds files
-        data = load_data(cfg)
-    predictor = build_predictor(cfg, data)
+        data = load_data(settings)
+    if trained and data.datamodule.train_len < settings.batch_size:
+        raise ValueError(
+            f"'batch_size' must be at most the {data.datamodule.train_len} windows of the training "
+            f"part, whose incomplete batches tsl drops (got {settings.batch_size})."
+        )
+    predictor = build_predictor(settings, data)
 
+    names = {"dataset": settings.dataset.name, "model": settings.model.name}
     about = {
-        "dataset": cfg.dataset.name,
-        "model": cfg.model.name,
+        **names,
         "n_nodes": data.windows.n_nodes,
         "n_channels": data.windows.n_channels,
-        "window": cfg.window,
-        "horizon": cfg.horizon,
-        **flatten({key: value for key, value in get_settings(cfg).items() if key in _KEPT}),
+        "window": settings.window,
+        "horizon": settings.horizon,
+        **flatten({key: settings.config[key] for key in _KEPT}),
     }
-    state = RunState(cfg.run.get("seed", cfg.seed), about)
+    state = RunState(settings.seed, about)
     timer = EpochTimer()
-    stopping = Stopping(monitor="val_mae", patience=cfg.patience, mode="min")
-    checkpoint = BestCheckpoint(cfg.run.dir)
+    stopping = Stopping(monitor="val_mae", patience=settings.patience, mode="min")
+    checkpoint = BestCheckpoint(settings.run_dir)
     anew = "or train from the start with ckpt_path=null"
-    settings = "the dataset, model and settings of its run (config.yaml in its folder)"
+    same = "the dataset, model and settings of its run (config.yaml in its folder)"
     fits = partial(
-        check_fits, predictor=predictor, about=about, advice=f"Start with {settings}, {anew}."
+        check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
+    callbacks = [state, timer, stopping, data.card(), checkpoint] if trained else []
     arguments = {
-        "max_epochs": cfg.epochs,
+        "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
-        "default_root_dir": cfg.run.dir,
+        "default_root_dir": settings.run_dir,
         "logger": exp_logger,
-        "gradient_clip_val": cfg.grad_clip_val,
-        "callbacks": [
-            EndTogether(),
-            *([state, timer, stopping, data.card(), checkpoint] if trained else []),
-        ],
+        "gradient_clip_val": settings.grad_clip_val,
+        "callbacks": [EndTogether(), *callbacks],
         "enable_checkpointing": trained,
-        **keep_float16(_to_dict(cfg.trainer)),
+        **keep_float16(settings.trainer),
     }
     arguments["plugins"] = [checkpoint_io, *(arguments.get("plugins") or [])]
     trainer = Trainer(**arguments)
     with exit_on_sigterm():
         if trained:
-            _check_batches(cfg, data)
-            trainer.fit(predictor, datamodule=data.datamodule, ckpt_path=cfg.ckpt_path)
+            trainer.fit(predictor, datamodule=data.datamodule, ckpt_path=settings.ckpt_path)
             if checkpoint.best_model_path:
                 best = read_checkpoint(checkpoint.best_model_path, "best_model_path")
                 predictor.load_state_dict(best["state_dict"])
@@ -153,9 +140,8 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
     progress: Any = trainer.fit_loop.epoch_progress
     record = {
         "run": state.run_id,
-        "dataset": cfg.dataset.name,
-        "model": cfg.model.name,
-        "label": None if cfg.label is None else str(cfg.label),  # label=32 is a number to Hydra
+        **names,
+        "label": settings.label,
         "seed": state.seed,
         "val": collect_errors(val, "val", marks),
         "test": collect_errors(test, "test", marks),
@@ -164,49 +150,34 @@ def _fit_and_score(cfg: DictConfig, trained: bool, fabric: Fabric) -> Outcome:
         # Where a resumed run had been stopped early, Lightning's `current_epoch` is one too low.
         "epochs": progress.current.processed,
         "peak_mib": peak_memory_mib(device),
-        "settings": get_settings(cfg),
-        "versions": versions(),
-        "hardware": hardware(device),
-        "command": command_line(),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "git": git_revision(),
+        "settings": settings.recorded(),
+        **environment(device, command_line()),
     }
     return Outcome(record, predictor, data, checkpoint.best_model_path if trained else None)
 
 
-def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
-    """Return the Lightning module that trains and scores the model of ``cfg`` on ``data``.
-
-    Raises:
-        ValueError: If the engine, the model, the optimizer or the scheduler has an unknown name.
-    """
-    model_class = get_model_class(cfg.model.name)
+def build_predictor(settings: Settings, data: ForecastingData) -> Any:
+    """Return the Lightning module that trains and scores the model of a run on its data."""
+    model, scheduler = settings.model, settings.lr_scheduler
     model_kwargs = data.model_kwargs()
-    model_class.filter_model_args_(model_kwargs)
-    model_kwargs.update(_to_dict(cfg.model.hparams))
-    if model_kwargs.get("candidates") is not None:
-        model_kwargs["candidates"] = _candidates(model_kwargs["candidates"], data)
-
-    optimizer = _torch_class(
-        "optimizer.name", cfg.optimizer.name, torch.optim, torch.optim.Optimizer
-    )
-    scheduler, scheduler_kwargs = None, None
-    if cfg.lr_scheduler is not None:
-        schedulers = torch.optim.lr_scheduler
-        scheduler = _torch_class(
-            "lr_scheduler.name", cfg.lr_scheduler.name, schedulers, schedulers.LRScheduler
+    model.cls.filter_model_args_(model_kwargs)
+    model_kwargs.update(model.hparams)
+    edges = model_kwargs.get("candidates")
+    if edges == "connectivity":  # the model restricts its own graph to that of the dataset
+        model_kwargs["candidates"] = data.windows.edge_index
+    elif edges is not None:
+        raise ValueError(
+            f"'model.hparams.candidates' must be connectivity or null (got {edges!r})."
         )
-        scheduler_kwargs = _to_dict(cfg.lr_scheduler.get("hparams") or {})
-
-    predictor = share_loss(get_engine_class(cfg.engine.name))(
-        model_class=model_class,
+    predictor = share_loss(settings.engine.cls)(
+        model_class=model.cls,
         model_kwargs=model_kwargs,
-        optim_class=optimizer,
-        optim_kwargs=_to_dict(cfg.optimizer.hparams),
-        scheduler_class=scheduler,
-        scheduler_kwargs=scheduler_kwargs,
-        loss_fn=LOSSES[check_name("loss", cfg.loss, LOSSES)](),
-        **_to_dict(cfg.engine.hparams),
+        optim_class=settings.optimizer.cls,
+        optim_kwargs=dict(settings.optimizer.hparams),
+        scheduler_class=None if scheduler is None else scheduler.cls,
+        scheduler_kwargs=None if scheduler is None else dict(scheduler.hparams),
+        loss_fn=settings.loss(),
+        **settings.engine.hparams,
     )
     # torchmetrics merges for good the metrics that agree on the first batch; those of a batch
     # without a valid reading all agree on zero.
@@ -214,13 +185,6 @@ def build_predictor(cfg: DictConfig, data: ForecastingData) -> Any:
         metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
         setattr(predictor, f"{split}_metrics", metrics)
     return predictor
-
-
-def _candidates(name: Any, data: ForecastingData) -> Any:
-    """The edges of the dataset's graph, to which the model restricts its own."""
-    if name != "connectivity":
-        raise ValueError(f"'model.hparams.candidates' must be connectivity or null (got {name!r}).")
-    return data.windows.edge_index
 
 
 def build_metrics(marks: dict[str, int]) -> dict[str, Any]:
@@ -233,49 +197,26 @@ def build_metrics(marks: dict[str, int]) -> dict[str, Any]:
     return metrics
 
 
-def build_logger(cfg: DictConfig) -> Logger | bool:
-    """Return the Lightning logger of ``cfg.logger``; ``False`` for none.
-
-    Raises:
-        ValueError: If ``cfg.logger.backend`` has an unknown name.
-    """
-    backend = check_name("logger.backend", cfg.logger.backend, LOGGERS)
-    if backend == "none":
+def build_logger(settings: Settings) -> Logger | bool:
+    """Return the Lightning logger of a run; ``False`` for none."""
+    options, name, folder = settings.logger, settings.run_name, settings.run_dir
+    if options["backend"] == "none":
         return False
-    tags = list(cfg.tags)
+    tags = list(settings.tags)
     exp_logger: Logger
-    if backend == "wandb":
+    if options["backend"] == "wandb":
         exp_logger = WandbLogger(
-            name=cfg.run.name,
-            save_dir=cfg.run.dir,
-            project=cfg.logger.project,
-            offline=cfg.logger.offline,
+            name=name,
+            save_dir=folder,
+            project=options["project"],
+            offline=options["offline"],
             tags=tags,
         )
     else:
-        exp_logger = TensorBoardLogger(
-            save_dir=cfg.run.dir, name=f"{cfg.run.name}_{'_'.join(tags)}"
-        )
-    exp_logger.log_hyperparams(_to_dict(cfg))
+        exp_logger = TensorBoardLogger(save_dir=folder, name=f"{name}_{'_'.join(tags)}")
+    found = {"run": {**settings.config["run"], "dir": folder}, "ckpt_path": settings.ckpt_path}
+    exp_logger.log_hyperparams({**settings.config, **found})
     return exp_logger
-
-
-def _torch_class(key: str, name: str, module: Any, base: type) -> Any:
-    """Return a class of a torch module by its name, if it is a proper subclass of ``base``."""
-    classes = {
-        label: value
-        for label, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, base) and value is not base
-    }
-    return classes[check_name(key, name, sorted(classes))]
-
-
-def _check_batches(cfg: DictConfig, data: ForecastingData) -> None:
-    if data.datamodule.train_len < cfg.batch_size:
-        raise ValueError(
-            f"'batch_size' must be at most the {data.datamodule.train_len} windows of the training "
-            f"part, whose incomplete batches tsl drops (got {cfg.batch_size})."
-        )
 
 
 def _silence_lightning() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +16,20 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.precision import MixedPrecision
 from pytorch_lightning.utilities import rank_zero_only
+
+
+def read_command(parser: ArgumentParser, arguments: Sequence[str] | None) -> Namespace:
+    """Return the options of a command line, which is ``command`` of them, and take the threads that it asks for.
+
+    Args:
+        parser: A parser with an option ``--threads``. Its ``prog`` is what the command line starts with.
+        arguments: The arguments; ``None`` are those that this process was started with.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    options.command = shlex.join([*parser.prog.split(), *given])
+    torch.set_num_threads(options.threads)
+    return options
 
 
 def is_first_process() -> bool:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
+import math
 import platform
+import re
 import resource
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,17 @@ _PACKAGES = {
 }
 
 
+def environment(device: torch.device, command: str) -> dict[str, Any]:
+    """Return what a record says of where it comes from; the time is now."""
+    return {
+        "versions": versions(),
+        "hardware": hardware(device),
+        "command": command,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git": git_revision(),
+    }
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
     found = {name: version(package) for name, package in _PACKAGES.items()}
@@ -38,13 +55,26 @@ def hardware(device: torch.device) -> dict[str, str | int | None]:
     return {"cpu": _cpu_name(), "gpu": gpu, "threads": torch.get_num_threads()}
 
 
+def describe(runs: Iterable[Mapping[str, Any]], command: str) -> str:
+    """Return the command of a report, and when, from what and on what its runs were made, as a list in Markdown."""
+
+    def join(facts: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+
+    facts: dict[str, dict[str, None]] = {}  # without repetitions, in order
+    for run in runs:
+        facts.setdefault("dates", {})[run["time"][:10]] = None
+        facts.setdefault("revisions", {})[run["git"] or "unknown"] = None
+        facts.setdefault("hardware", {})[join(run["hardware"])] = None
+        facts.setdefault("versions", {})[join(run["versions"])] = None
+    lines = [f"- {name}: {'; '.join(found)}" for name, found in facts.items()]
+    return "\n".join([f"- command: `{command}`", *lines])
+
+
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"^model name\s*: (.+)$", info.read_text() if info.exists() else "", re.M)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def git_revision() -> str | None:
@@ -67,7 +97,7 @@ def command_line() -> str:
     arguments = list(config.overrides.task)
     if config.job.config_name != "default":
         arguments.insert(0, f"config={config.job.config_name}")
-    return shlex.join(["python", "-m", "benchmarks.forecasting", *arguments])
+    return shlex.join(["python", "-m", "benchmarks", "forecasting", *arguments])
 
 
 def reset_peak_memory() -> None:
@@ -80,6 +110,13 @@ def reset_peak_memory() -> None:
     # Where this is not Linux, or not allowed, the peak is that of the process since its start.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def trim_memory() -> None:
+    """Collect garbage and give free memory back to the system, as far as the allocator (glibc) does it."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def peak_memory_mib(device: torch.device) -> float:
@@ -100,35 +137,23 @@ class EpochTimer(Callback):
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._elapsed = 0.0
-        self._mark = 0.0
-        self._validated = False
+        self._mark = math.nan  # since when the clock runs
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._elapsed = 0.0
-        self._validated = False
         self._mark = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember that the clock ran on through a validation."""
-        self._validated = True
+        """Forget the time of a validation."""
+        self._mark = math.nan
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Leave out a validation in the middle of the epoch."""
-        if self._validated:
-            self._validated = False
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Start the clock again after a validation in the middle of the epoch."""
+        if math.isnan(self._mark):
             self._mark = time.perf_counter()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Count the time up to here."""
         if trainer.is_last_batch and pl_module.device.type == "cuda":
             torch.cuda.synchronize(pl_module.device)  # kernels of the epoch may still be running

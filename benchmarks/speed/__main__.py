@@ -1,4 +1,4 @@
-"""Ratios of speed and memory: ``python -m benchmarks.speed [graph|memory|seq2seq|models|latency|all]``.
+"""Ratios of speed and memory: ``python -m benchmarks speed [graph|memory|seq2seq|models|latency|all]``.
 
 Both sides of a ratio are measured in this run, in float32, in turns (A, B, A, B, ...) after a
 warm-up. A measured ratio is the median over the rounds, beside it its first and third quartile.
@@ -7,15 +7,13 @@ warm-up. A measured ratio is the median over the rounds, beside it its first and
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
 
-from benchmarks.run.provenance import git_revision, hardware, versions
+from benchmarks.run.launch import read_command
+from benchmarks.run.provenance import describe, environment
 from benchmarks.speed import graph, latency, memory, models, seq2seq
 from benchmarks.speed.report import Table
 from benchmarks.speed.settings import Settings
@@ -31,37 +29,8 @@ SECTIONS: dict[str, Callable[[Settings], list[Table]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the command line asks for and print it as Markdown."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _make_parser()
-    options = parser.parse_args(given)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("'--device' must be cpu where there is no GPU (got cuda).")
-    if options.out is not None and not options.out.absolute().parent.is_dir():
-        parser.error(f"'--out' must be in a folder that exists (got {str(options.out)!r}).")
-    settings = Settings(
-        options.threads, options.repeats, torch.device(options.device), options.quick
-    )
-    names = list(SECTIONS) if options.section == "all" else [options.section]
-    torch.set_num_threads(settings.threads)
-    parts = []
-    for part in report(names, settings, shlex.join(["python", "-m", "benchmarks.speed", *given])):
-        print(part, end="\n\n", flush=True)
-        parts.append(part)
-    if options.out is not None:
-        options.out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
-def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[str]:
-    """Yield the header and, as they are measured, the tables of the sections ``names``."""
-    yield _header(settings, command)
-    for name in names:
-        for table in SECTIONS[name](settings):
-            yield (table.without_targets() if settings.quick else table).to_markdown()
-
-
-def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed",
+        prog="python -m benchmarks speed",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,33 +42,41 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
     parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
-    return parser
+    options = read_command(parser, arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("'--device' must be cpu where there is no GPU (got cuda).")
+    if options.out is not None and not options.out.absolute().parent.is_dir():
+        parser.error(f"'--out' must be in a folder that exists (got {str(options.out)!r}).")
+    settings = Settings(
+        options.threads, options.repeats, torch.device(options.device), options.quick
+    )
+    names = list(SECTIONS) if options.section == "all" else [options.section]
+    parts = []
+    for part in report(names, settings, options.command):
+        print(part, end="\n\n", flush=True)
+        parts.append(part)
+    if options.out is not None:
+        options.out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[str]:
+    """Yield the header and, as they are measured, the tables of the sections ``names``."""
+    yield f"## Speed\n\n{describe([environment(settings.device, command)], command)}"
+    yield (
+        "Ratios are medians over rounds in which the sides take turns, after a warm-up, in "
+        "float32; quartiles are those of the ratios of the rounds."
+    )
+    if settings.quick:
+        yield "Quick run on small shapes, to which the targets do not apply."
+    for name in names:
+        for table in SECTIONS[name](settings):
+            yield (table.without_targets() if settings.quick else table).to_markdown()
 
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
     return int(text)
-
-
-def _header(settings: Settings, command: str) -> str:
-    facts = {
-        "command": f"`{command}`",
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        "revision": git_revision() or "unknown",
-        "hardware": ", ".join(
-            f"{key} {value}" for key, value in hardware(settings.device).items() if value
-        ),
-        "versions": ", ".join(f"{key} {value}" for key, value in versions().items()),
-    }
-    lines = ["## Speed", "", *(f"- {key}: {value}" for key, value in facts.items()), ""]
-    lines.append(
-        "Ratios are medians over rounds in which the sides take turns, after a warm-up, in "
-        "float32; quartiles are those of the ratios of the rounds."
-    )
-    if settings.quick:
-        lines += ["", "Quick run on small shapes, to which the targets do not apply."]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

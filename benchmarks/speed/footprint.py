@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +11,7 @@ import numpy as np
 import psutil
 import torch
 
-from benchmarks.run.provenance import peak_memory_mib, reset_peak_memory
+from benchmarks.run.provenance import peak_memory_mib, reset_peak_memory, trim_memory
 from benchmarks.speed.settings import Settings
 
 #: Makes a computation from keyword arguments; a function of a module, so that a process can find it.
@@ -22,10 +19,7 @@ Build = Callable[..., Callable[[], object]]
 
 
 def peak_growth_mib(
-    build: Build,
-    arguments: Mapping[str, Any],
-    warmup: Mapping[str, Any],
-    settings: Settings,
+    build: Build, arguments: Mapping[str, Any], warmup: Mapping[str, Any], settings: Settings
 ) -> float:
     """Return by how much the memory grows, at its peak, while a computation runs once.
 
@@ -84,9 +78,11 @@ def _measure(
     torch.manual_seed(0)
     device = torch.device(device_name)
     build(**warmup, device=device)()
-    gc.collect()
     computation = build(**arguments, device=device)
-    _give_back_memory(device)
+    trim_memory()  # what the allocator keeps would hide the growth that fits into it
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()
     before = _memory_mib(device)
     reset_peak_memory()
     computation()
@@ -99,13 +95,3 @@ def _memory_mib(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device) / 2**20
     return psutil.Process().memory_info().rss / 2**20
-
-
-def _give_back_memory(device: torch.device) -> None:
-    """Return what the allocator keeps, which would hide the growth that fits into it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
-    # Only glibc has it; elsewhere the growth comes out a little smaller.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)

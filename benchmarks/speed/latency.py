@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tsl_latentgnn.export import export_model
@@ -29,16 +30,17 @@ def measure(settings: Settings) -> list[Table]:
     model, inputs, _ = build("latentgnn", 1, nodes, edges, settings.device)
     rival, rival_inputs, _ = build("gwnet", 1, nodes, edges, settings.device)
     program = _export(model.eval(), inputs)
+    no_grad = torch.no_grad()
     sides = {
-        "rival": _inference(rival.eval(), rival_inputs),
-        "eager": _inference(model, inputs),
-        "exported": _inference(program, inputs),
+        "rival": no_grad(partial(rival.eval(), **rival_inputs)),
+        "eager": no_grad(partial(model, **inputs)),
+        "exported": no_grad(partial(program, **inputs)),
     }
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is not None or settings.device.type == "cuda":
         backend = "aot_eager" if settings.quick else "inductor"
         compiled = torch.compile(program, fullgraph=True, backend=backend)
-        sides["exported and compiled"] = _inference(compiled, inputs)
+        sides["exported and compiled"] = no_grad(partial(compiled, **inputs))
     seconds = interleave(sides, settings.rounds(500), warmup=5, device=settings.device)
     theirs = seconds.pop("rival")
     return [
@@ -61,14 +63,6 @@ def _export(model: Module, inputs: dict[str, Tensor]) -> Module:
         path = Path(folder, "model.pt2")
         export_model(model, path, inputs)
         return torch.export.load(path).module()
-
-
-def _inference(model: Callable[..., object], inputs: dict[str, Tensor]) -> Callable[[], object]:
-    def run() -> object:
-        with torch.no_grad():
-            return model(**inputs)
-
-    return run
 
 
 def format_latency(seconds: Sequence[float]) -> str:

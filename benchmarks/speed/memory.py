@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.speed.footprint import fit_exponent, peak_growth_mib
 from benchmarks.speed.report import Row, Table, Target, format_seconds
 from benchmarks.speed.settings import Settings
-from benchmarks.speed.timing import Spread, interleave, ratio
+from benchmarks.speed.timing import Spread, interleave
 
 _CHANNELS = 64
 _NEIGHBORS = 8
@@ -33,11 +33,7 @@ def measure(settings: Settings) -> list[Table]:
 
 
 def layer_step(
-    graphs: int,
-    nodes: int,
-    static: str | int,
-    device: torch.device,
-    candidates: int | None = None,
+    graphs: int, nodes: int, static: str | int, device: torch.device, candidates: int | None = None
 ) -> Callable[[], object]:
     """Return forward and backward of one layer on random features ``[graphs, nodes, 64]``.
 
@@ -77,15 +73,12 @@ def score_product(query: Tensor, key: Tensor, block_bytes: int) -> None:
 def _measure_large(settings: Settings) -> Table:
     graphs, nodes = (2, 300) if settings.quick else (12, 8600)
     device = settings.device
-    shapes: dict[str, dict[str, Any]] = {
-        f"static of rank {_RANK}": {"graphs": graphs, "nodes": nodes, "static": _RANK},
-        "static full": {"graphs": graphs, "nodes": nodes, "static": "full"},
-        f"static full, {_CANDIDATES} candidates": {
-            "graphs": graphs,
-            "nodes": nodes,
-            "static": "full",
-            "candidates": _CANDIDATES,
-        },
+    shape: dict[str, Any] = {"graphs": graphs, "nodes": nodes}
+    full = {**shape, "static": "full"}
+    shapes = {
+        f"static of rank {_RANK}": {**shape, "static": _RANK},
+        "static full": full,
+        f"static full, {_CANDIDATES} candidates": {**full, "candidates": _CANDIDATES},
     }
     rows = []
     for name, shape in shapes.items():
@@ -96,14 +89,10 @@ def _measure_large(settings: Settings) -> Table:
     query, key = (torch.randn(graphs, nodes, _CHANNELS, device=device) for _ in range(2))
     product = partial(score_product, query, key, _BLOCK_BYTES[device.type])
     for name, shape in shapes.items():
-        sides: dict[str, Callable[[], object]] = {
-            "product": product,
-            "ours": layer_step(**shape, device=device),
-        }
-        seconds = interleave(sides, settings.rounds(3), device=device)
-        texts = format_seconds(seconds["ours"]), format_seconds(seconds["product"])
-        measured = ratio(seconds["ours"], seconds["product"])
-        rows.append(Row(f"time to `q @ k.mT`, {name}", *texts, measured, Target(3.0)))
+        ours = layer_step(**shape, device=device)
+        seconds = interleave({"product": product, "ours": ours}, settings.rounds(3), device=device)
+        title = f"time to `q @ k.mT`, {name}"
+        rows.append(Row.compare(title, seconds["ours"], seconds["product"], Target(3.0)))
     mib = _BLOCK_BYTES[device.type] // 2**20
     return Table(
         f"Large graphs: {graphs} graphs of {nodes:,} nodes",
@@ -131,7 +120,7 @@ def _measure_growth(settings: Settings) -> Table:
         (f"exponent from {sizes[-2]:,} to {sizes[-1]:,} nodes", -2, None),
     ):
         exponent = fit_exponent(sizes[first:], growths[first:])
-        rows.append(Row(what, measured=_single(exponent), target=target, unit=""))
+        rows.append(Row(what, measured=Spread.of([exponent]), target=target, unit=""))
     return Table(
         "Memory by the number of nodes",
         f"Forward and backward of one graph, static of rank {_RANK}, k={_NEIGHBORS}. The exponent "
@@ -160,8 +149,6 @@ def _measure_huge(settings: Settings) -> Table:
 
 
 def _memory_row(what: str, gib: float, target: Target) -> Row:
-    return Row(what, f"{gib * 2**10:,.0f} MiB", measured=_single(gib), target=target, unit=" GiB")
-
-
-def _single(value: float) -> Spread:
-    return Spread.of([value])
+    return Row(
+        what, f"{gib * 2**10:,.0f} MiB", measured=Spread.of([gib]), target=target, unit=" GiB"
+    )

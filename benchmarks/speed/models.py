@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import Module
 
+from benchmarks.settings import compose_run
 from benchmarks.speed.footprint import peak_growth_mib
 from benchmarks.speed.report import Row, Table, Target, format_rate
 from benchmarks.speed.settings import Settings
-from benchmarks.speed.timing import Spread, interleave, ratio
-from benchmarks.zoo import forward_inputs, get_model_class
+from benchmarks.speed.timing import Spread, interleave, optimizer_step, ratio
 
-_CONFIG_DIR = Path(__file__).parents[1] / "config"
 _OURS = "latentgnn"
 _RIVALS = {"gwnet": "GraphWaveNetModel", "agcrn": "AGCRNModel", "dcrnn": "DCRNNModel"}
 _STEPS = 12
@@ -27,42 +24,26 @@ _COVARIATES = 2
 _VALID = 0.92  # share of the readings that METR-LA has
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Shape of a batch; that of METR-LA by default.
-
-    Attributes:
-        batch: Windows.
-        nodes: Sensors.
-        edges: Edges of the given graph.
-    """
-
-    batch: int = 64
-    nodes: int = 207
-    edges: int = 1515
-
-
 def measure(settings: Settings) -> list[Table]:
     """Return the table of speed and memory against each rival."""
-    shape = Shape(4, 8, 24) if settings.quick else Shape()
+    batch, nodes, edges = (4, 8, 24) if settings.quick else (64, 207, 1515)
+    shape = {"batch": batch, "nodes": nodes, "edges": edges}
     names = (_OURS, *_RIVALS)
-    steps = {name: training_step(name, **asdict(shape), device=settings.device) for name in names}
+    steps = {name: training_step(name, **shape, device=settings.device) for name in names}
     training = interleave(steps, settings.rounds(3), device=settings.device)
     del steps
-    forwards = {name: inference(name, **asdict(shape), device=settings.device) for name in names}
+    forwards = {name: inference(name, **shape, device=settings.device) for name in names}
     inferring = interleave(forwards, settings.rounds(3), device=settings.device)
     del forwards
-    memory = {
-        name: peak_growth_mib(
-            training_step, {"name": name, **asdict(shape)}, _small(name, shape), settings
-        )
-        for name in names
-    }
+    memory = {}
+    for name in names:
+        step = {"name": name, **shape}
+        memory[name] = peak_growth_mib(training_step, step, {**step, "batch": 1}, settings)
 
     rows = []
     for what, seconds in (("training", training), ("inference", inferring)):
         for rival, title in _RIVALS.items():
-            ours, theirs = (format_rate(seconds[name], shape.batch) for name in (_OURS, rival))
+            ours, theirs = (format_rate(seconds[name], batch) for name in (_OURS, rival))
             measured = ratio(seconds[rival], seconds[_OURS])
             rows.append(
                 Row(f"{what} to {title}", ours, theirs, measured, Target(3.0, at_least=True))
@@ -75,8 +56,8 @@ def measure(settings: Settings) -> list[Table]:
         Table(
             "Models at the shape of METR-LA",
             f"`LatentGNNModel` and tsl's models, each as `benchmarks/config/model` sets it up: "
-            f"{shape.batch} windows of {_STEPS} steps, {_STEPS} steps ahead, {shape.nodes} nodes, one "
-            f"channel, {_COVARIATES} covariates; a random graph of {shape.edges:,} edges for those that "
+            f"{batch} windows of {_STEPS} steps, {_STEPS} steps ahead, {nodes} nodes, one "
+            f"channel, {_COVARIATES} covariates; a random graph of {edges:,} edges for those that "
             f"take one. A training step is forward, masked MAE, backward and Adam. Peak memory is its "
             f"growth in a fresh process, gradients and Adam's state included.",
             rows,
@@ -92,13 +73,7 @@ def training_step(
     target = torch.randn(batch, _STEPS, nodes, 1, device=device)
     valid = torch.rand(target.shape, device=device) < _VALID
     model.train()
-
-    def run() -> None:
-        optimizer.zero_grad()
-        masked_mae(model(**inputs), target, valid).backward()
-        optimizer.step()
-
-    return run
+    return optimizer_step(optimizer, lambda: masked_mae(model(**inputs), target, valid))
 
 
 def inference(
@@ -106,13 +81,7 @@ def inference(
 ) -> Callable[[], object]:
     """Return the forward pass of a model of the benchmark, without gradients."""
     model, inputs, _ = build(name, batch, nodes, edges, device)
-    model.eval()
-
-    def run() -> Tensor:
-        with torch.no_grad():
-            return model(**inputs)
-
-    return run
+    return torch.no_grad()(partial(model.eval(), **inputs))
 
 
 def masked_mae(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
@@ -157,9 +126,7 @@ def build(
 ) -> tuple[Module, dict[str, Tensor], torch.optim.Optimizer]:
     """Return a model as the benchmark sets it up, a batch for it, and its optimizer."""
     torch.manual_seed(0)
-    with initialize_config_dir(str(_CONFIG_DIR), version_base=None):
-        cfg = compose("default", overrides=["dataset=la", f"model={name}"])
-    model_class = get_model_class(name)
+    settings = compose_run(["dataset=la", f"model={name}"], Path(), seed=0)
     arguments: dict[str, Any] = {
         "input_size": 1,
         "output_size": 1,
@@ -169,13 +136,13 @@ def build(
         "exog_size": _COVARIATES,
         "future_exog_size": _COVARIATES,
     }
-    model_class.filter_model_args_(arguments)
-    arguments.update(_to_dict(cfg.model.hparams))
+    settings.model.cls.filter_model_args_(arguments)
+    arguments.update(settings.model.hparams)
     # In the small shape of a quick run a target has fewer sources than the preset asks for.
     if arguments.get("k_neighbors") is not None:
         arguments["k_neighbors"] = min(arguments["k_neighbors"], nodes)
-    model = model_class(**arguments).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), **_to_dict(cfg.optimizer.hparams))
+    model = settings.model.cls(**arguments).to(device)
+    optimizer = settings.optimizer.cls(model.parameters(), **settings.optimizer.hparams)
 
     edge_index, edge_weight = random_graph(nodes, edges)
     readings = (batch, _STEPS, nodes, 1)
@@ -188,16 +155,7 @@ def build(
         "edge_index": edge_index,
         "edge_weight": edge_weight,
     }
-    taken = forward_inputs(model_class)
-    inputs = {key: value.to(device) for key, value in everything.items() if key in taken}
+    inputs = {
+        name: everything[name].to(device) for name in everything if name in settings.model.inputs
+    }
     return model, inputs, optimizer
-
-
-def _small(name: str, shape: Shape) -> dict[str, Any]:
-    return {"name": name, **asdict(shape), "batch": 1}
-
-
-def _to_dict(node: Any) -> dict[str, Any]:
-    value = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(value, dict)
-    return {str(key): item for key, item in value.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.report.records import to_markdown
-from benchmarks.speed.timing import Spread
+from benchmarks.speed.timing import Spread, ratio
 
 _NONE = "\N{EN DASH}"
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -50,6 +50,14 @@ class Row:
     target: Target | None = None
     unit: str = _TIMES
 
+    @classmethod
+    def compare(
+        cls, what: str, ours: Sequence[float], theirs: Sequence[float], target: Target | None = None
+    ) -> Row:
+        """Return the line of two sides that were timed in turns: our seconds in theirs."""
+        texts = format_seconds(ours), format_seconds(theirs)
+        return cls(what, *texts, ratio(ours, theirs), target)
+
     def cells(self) -> tuple[str, ...]:
         """Return the cells of the line."""
         value, quartiles, bound, met = _NONE, _NONE, _NONE, _NONE
@@ -84,9 +92,8 @@ class Table:
 
     def to_markdown(self) -> str:
         """Return heading, note and lines."""
-        rule = ["---", *["---:"] * (len(_HEADER) - 2), "---"]
-        lines = [_HEADER, rule, *(row.cells() for row in self.rows)]
-        table = to_markdown(lines)
+        cells = [row.cells() for row in self.rows]
+        table = to_markdown(_HEADER, cells, text=(0, len(_HEADER) - 1))
         return f"### {self.title}\n\n{self.note}\n\n{table}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tsl_latentgnn.models import Seq2SeqLatentGNN
 
@@ -11,9 +12,9 @@ from torch import Tensor
 from torch.nn import LSTM, Module
 from torch.nn import functional as F
 
-from benchmarks.speed.report import Row, Table, Target, format_rate, format_seconds
+from benchmarks.speed.report import Row, Table, Target, format_rate
 from benchmarks.speed.settings import Settings
-from benchmarks.speed.timing import Spread, interleave, ratio
+from benchmarks.speed.timing import Spread, interleave, optimizer_step
 
 _STEPS = 12
 _FEATURES = 3
@@ -58,46 +59,31 @@ def measure(settings: Settings) -> list[Table]:
     future = torch.randn(batch * nodes, _STEPS, 1, device=device)
     sequences = y.transpose(1, 2).flatten(0, 1).contiguous()
 
-    def infer(forward: Callable[[], object]) -> Callable[[], object]:
-        def run() -> object:
-            with torch.no_grad():
-                return forward()
-
-        return run
-
-    model.eval()
-    cheaper.eval()
-    inference = interleave(
-        {
-            "bare": infer(lambda: bare(window, future)),
-            "ours": infer(lambda: model(x)),
-            "per window": infer(lambda: cheaper(x)),
-        },
-        settings.rounds(9),
-        device=device,
-    )
-    model.train()
-    cheaper.train()
-    training = interleave(
-        {
-            "bare": _training_step(bare, lambda: F.l1_loss(bare(window, future), sequences)),
-            "ours": _training_step(model, lambda: F.l1_loss(model(x)[0], y)),
-            "per window": _training_step(cheaper, lambda: F.l1_loss(cheaper(x)[0], y)),
-        },
-        settings.rounds(7),
-        device=device,
-    )
+    models = {"bare": bare, "ours": model, "per window": cheaper}
+    inputs = {"bare": (window, future), "ours": (x,), "per window": (x,)}
+    losses: dict[str, Callable[[], Tensor]] = {
+        "bare": lambda: F.l1_loss(bare(window, future), sequences),
+        "ours": lambda: F.l1_loss(model(x)[0], y),
+        "per window": lambda: F.l1_loss(cheaper(x)[0], y),
+    }
+    passes: dict[str, dict[str, list[float]]] = {}
+    for what, training, rounds in (("inference", False, 9), ("training", True, 7)):
+        sides = {}
+        for name, module in models.items():
+            module.train(training)
+            step = optimizer_step(torch.optim.Adam(module.parameters()), losses[name])
+            sides[name] = step if training else torch.no_grad()(partial(module, *inputs[name]))
+        passes[what] = interleave(sides, settings.rounds(rounds), device=device)
     rows = []
-    for what, seconds in (("inference", inference), ("training", training)):
-        texts = format_seconds(seconds["ours"]), format_seconds(seconds["bare"])
-        measured = ratio(seconds["ours"], seconds["bare"])
-        rows.append(Row(f"{what} to the bare recurrence", *texts, measured, Target(1.8)))
-    for what, seconds in (("inference", inference), ("training", training)):
-        texts = format_seconds(seconds["per window"]), format_seconds(seconds["bare"])
-        measured = ratio(seconds["per window"], seconds["bare"])
-        rows.append(Row(f"{what} to the bare recurrence, one graph per window", *texts, measured))
+    for side, text, target in (
+        ("ours", "", Target(1.8)),
+        ("per window", ", one graph per window", None),
+    ):
+        for what, seconds in passes.items():
+            title = f"{what} to the bare recurrence{text}"
+            rows.append(Row.compare(title, seconds[side], seconds["bare"], target))
     if device.type == "cpu" and settings.threads == _PUBLISHED_CORES:
-        for what, seconds in (("inference", inference), ("training", training)):
+        for what, seconds in passes.items():
             published = _PUBLISHED[what]
             rows.append(
                 Row(
@@ -121,14 +107,3 @@ def measure(settings: Settings) -> list[Table]:
             rows,
         )
     ]
-
-
-def _training_step(model: Module, loss: Callable[[], Tensor]) -> Callable[[], object]:
-    optimizer = torch.optim.Adam(model.parameters())
-
-    def run() -> None:
-        optimizer.zero_grad()
-        loss().backward()
-        optimizer.step()
-
-    return run

@@ -88,6 +88,19 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> Spread:
     return Spread.of([a / b for a, b in zip(over, under, strict=True)])
 
 
+def optimizer_step(
+    optimizer: torch.optim.Optimizer, loss: Callable[[], torch.Tensor]
+) -> Callable[[], object]:
+    """Return the computation of a loss, its gradients and a step against them."""
+
+    def run() -> None:
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+
+    return run
+
+
 def _wait_for(device: torch.device | None) -> None:
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,6 +1,6 @@
 """What each part of the preset is worth: one change of it a row, on validation and test.
 
-``python -m benchmarks.ablation --data-dir data/la`` trains every row with the first seed, and with the others only
+``python -m benchmarks ablation --data-dir data/la`` trains every row with the first seed, and with the others only
 those that come close to the preset on validation. Runs that are in the folder are not made again, and one that was
 ended goes on.
 """
@@ -8,104 +8,43 @@ ended goes on.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from benchmarks.report.records import mark_title, to_markdown, to_number
 from benchmarks.report.table import mean_std
-from benchmarks.studies.study import add_results_options, add_run_options, run_once
+from benchmarks.run.launch import read_command
+from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
 
 FULL = "preset"
 
 #: What each row changes in the preset, as Hydra overrides.
-ROWS: dict[str, tuple[str, ...]] = {
-    FULL: (),
-    "with the spectral encoder": ("model.hparams.modes=[8,8]",),
-    "graph: none (every node alone)": (
-        "model.hparams.k_neighbors=1",
-        "engine.hparams.dense_epochs=0",
-    ),
-    "graph: weights on the road network": (
-        "+model.hparams.candidates=connectivity",
-        "model.hparams.k_neighbors=null",
-    ),
-    "graph: dynamic only": (
-        "model.hparams.static=null",
-        "model.hparams.shared_static=false",
-        "model.hparams.dynamic=true",
-    ),
-    "graph: static and dynamic": ("model.hparams.dynamic=true",),
-    "graph: static of each layer": ("model.hparams.shared_static=false",),
-    "graph: static of rank 16": ("model.hparams.static=16",),
-    "graph: one latent layer": ("model.hparams.latent_layers=1",),
-    "graph: k = 4": ("model.hparams.k_neighbors=4",),
-    "graph: k = 16": ("model.hparams.k_neighbors=16",),
-    "graph: dense (k = N)": ("model.hparams.k_neighbors=null",),
-    "graph: no dense start": ("engine.hparams.dense_epochs=0",),
-    "messages at every step": ("model.hparams.graph_at=input",),
-    "messages at every step, dynamic, a graph per window": (
-        "model.hparams.graph_at=input",
-        "model.hparams.dynamic=true",
-        "+model.hparams.graph_per=window",
-    ),
-    "messages at every step, dynamic, a graph per step": (
-        "model.hparams.graph_at=input",
-        "model.hparams.dynamic=true",
-    ),
-    "decoder with attention": ("model.hparams.decoder=attention",),
-    "decoder with attention and teacher forcing": (
-        "model.hparams.decoder=attention",
-        "+engine.hparams.teacher_forcing_ratio=0.5",
-        "+engine.hparams.teacher_forcing_decay=linear",
-        "+engine.hparams.teacher_forcing_steps=264",  # those of 12 epochs on Los-loop
-    ),
-    "with conv smoothing": ("model.hparams.conv_smoothing=true",),
-    "with Gaussian smoothing": ("model.hparams.gaussian_smoothing=true",),
-    "no node embeddings": ("model.hparams.node_emb_size=0",),
-    "no time of day of the future": ("dataset.future_u=false",),
-    "no time of day at all": ("dataset.time_of_day=false",),
-    "no mask of the window": ("dataset.input_mask=false",),
-    "no residual to the last reading": ("model.hparams.residual=false",),
-    "two recurrent layers": ("model.hparams.lstm_layers=2",),
-}
+ROWS: dict[str, list[str]] = read_overrides("ablation")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the table."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _make_parser().parse_args(given)
-    command = shlex.join(["python", "-m", "benchmarks.ablation", *given])
-    torch.set_num_threads(options.threads)
-    first = options.seeds[0]
-    records: _Records = {}
-    for seed in options.seeds:
-        for row in dict.fromkeys([FULL, *options.rows]):
-            if seed != first and not is_close(records, row, first, options.within):
-                continue
-            record = run(row, seed, options, command)
-            if record is not None:
-                records[row, seed] = record
-    print(make_report(records))
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=__doc__)
+    parser = make_parser("ablation", __doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--within",
         type=float,
         default=0.01,
         help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
     )
-    add_run_options(parser, "ablation")
-    add_results_options(parser)
-    return parser
+    add_record_options(parser, seeds=(1, 2, 3))
+    options = read_command(parser, arguments)
+    first = options.seeds[0]
+    records: _Records = {}
+    for seed in options.seeds:
+        for row in dict.fromkeys([FULL, *options.rows]):
+            if seed != first and not is_close(records, row, first, options.within):
+                continue
+            record = run(row, seed, options)
+            if record is not None:
+                records[row, seed] = record
+    print(make_report(records))
 
 
 _Records = dict[tuple[str, int], dict[str, Any]]
@@ -119,10 +58,10 @@ def is_close(records: _Records, row: str, seed: int, within: float) -> bool:
     return value <= (1 + within) * preset
 
 
-def run(row: str, seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] | None:
+def run(row: str, seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
     """Return the record of one row, whose label is the row; see :func:`benchmarks.studies.study.run_once`."""
     texts = ["model=latentgnn", "dataset=la", *options.overrides, *ROWS[row]]
-    return run_once(texts, seed, options, command, lambda _: {"label": row})
+    return run_once(texts, seed, options, lambda _: {"label": row})
 
 
 def make_report(records: _Records) -> str:
@@ -130,7 +69,7 @@ def make_report(records: _Records) -> str:
     marks = list(next(iter(records.values()))["test"]["at"]) if records else []
     header = ["Row", "Seeds", "Validation MAE", "Change", "Test MAE", "Change", "RMSE"]
     header += [*map(mark_title, marks), "s/epoch"]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1)]
+    lines = []
     for row in ROWS:
         seeds = sorted(seed for name, seed in records if name == row)
         if not seeds:
@@ -144,7 +83,7 @@ def make_report(records: _Records) -> str:
         line += [mean_std([run["test"]["at"][mark]["mae"] for run in runs]) for mark in marks]
         line.append(f"{statistics.fmean(run['seconds_per_epoch'] for run in runs):.1f}")
         lines.append(line)
-    return to_markdown(lines)
+    return to_markdown(header, lines)
 
 
 def _change(records: _Records, row: str, seeds: Sequence[int], split: str) -> str:

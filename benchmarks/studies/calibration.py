@@ -1,14 +1,12 @@
 """Are the intervals of a Gaussian head as wide as they should be?
 
-``python -m benchmarks.calibration --data-dir data/la`` trains the preset with ``head="gaussian"``, fits the width of
+``python -m benchmarks calibration --data-dir data/la`` trains the preset with ``head="gaussian"``, fits the width of
 its intervals on the validation part, and scores them on the test part, before and after.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,8 @@ from torch.distributions import Normal
 from benchmarks.report.records import mark_title, to_markdown
 from benchmarks.report.table import mean_std
 from benchmarks.run.experiment import Outcome
-from benchmarks.studies.study import add_results_options, add_run_options, run_once
+from benchmarks.run.launch import read_command
+from benchmarks.studies.study import add_record_options, make_parser, run_once
 
 #: Share of the readings that the intervals of the table are to hold.
 LEVEL = 0.9
@@ -35,28 +34,19 @@ STAGES = {"trained": "as trained", "calibrated": "width fitted on validation"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the seeds that are not in the file of results yet; print the table and draw the curves."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _make_parser().parse_args(given)
-    command = shlex.join(["python", "-m", "benchmarks.calibration", *given])
-    torch.set_num_threads(options.threads)
-    found = [run(seed, options, command) for seed in options.seeds]
+    parser = make_parser("calibration", __doc__)
+    parser.add_argument("--dataset", default="la", help="dataset (default: la)")
+    parser.add_argument("--figure", type=Path, help="reliability curve to write")
+    add_record_options(parser, seeds=(1, 2, 3))
+    options = read_command(parser, arguments)
+    found = [run(seed, options) for seed in options.seeds]
     records = [record for record in found if record is not None]
     print(make_table(records))
     if options.figure is not None:
         draw(records, options.figure)
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__)
-    parser.add_argument("--dataset", default="la", help="dataset (default: la)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--figure", type=Path, help="reliability curve to write")
-    add_run_options(parser, "calibration")
-    add_results_options(parser)
-    return parser
-
-
-def run(seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] | None:
+def run(seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
     """Train with a Gaussian head, calibrate on the validation part, score both on the test part.
 
     Returns:
@@ -64,7 +54,7 @@ def run(seed: int, options: argparse.Namespace, command: str) -> dict[str, Any] 
         :data:`STAGES` the scores of :func:`score`.
     """
     texts = ["model=latentgnn", f"dataset={options.dataset}", "+model.hparams.head=gaussian"]
-    return run_once([*texts, *options.overrides], seed, options, command, _calibrate)
+    return run_once([*texts, *options.overrides], seed, options, _calibrate)
 
 
 def _calibrate(outcome: Outcome) -> dict[str, Any]:
@@ -113,7 +103,7 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
     """Return the Markdown table of the scores, means over the seeds."""
     share = f"In the {100 * LEVEL:.0f} % interval"
     header = ["Intervals", "Step", "Seeds", "MAE of the mean", "CRPS", share]
-    lines = [header, ["---"] * 2 + ["---:"] * 4]
+    lines = []
     place = LEVELS.index(LEVEL)
     for stage, title in STAGES.items():
         for step in records[0][stage] if records else ():
@@ -122,7 +112,7 @@ def make_table(records: Sequence[Mapping[str, Any]]) -> str:
             line += [mean_std([run[name] for run in runs]) for name in ("mae", "crps")]
             line.append(mean_std([100 * run["coverage"][place] for run in runs], 2) + " %")
             lines.append(line)
-    return to_markdown(lines)
+    return to_markdown(header, lines, text=(0, 1))
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -1,6 +1,6 @@
 """The main job in one command: forecast GPVAR-AZ and recover the graph that generated it.
 
-``python -m benchmarks.demo`` trains ``LatentGNNModel`` through tsl's own pipeline, compares its one-step forecast with
+``python -m benchmarks demo`` trains ``LatentGNNModel`` through tsl's own pipeline, compares its one-step forecast with
 a persistence forecast, tsl's ``RNNModel`` and the noise floor, and its learned graph with the true one.
 """
 
@@ -15,7 +15,6 @@ from tsl_latentgnn.evaluation import graph_recovery
 from tsl_latentgnn.visualization import plot_forecast, plot_learned_and_true
 
 from matplotlib.figure import Figure
-from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
@@ -45,7 +44,7 @@ TITLES = {"latentgnn": "LatentGNNModel", "rnn": "tsl RNNModel", "persistence": "
 
 def main() -> None:
     """Run the demo."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks demo", description=__doc__)
     parser.add_argument("--epochs", type=int, default=6, help="epochs of each training")
     parser.add_argument("--seed", type=int, default=0, help="random seed of each training")
     parser.add_argument("--data-dir", help="folder that holds or is to hold GPVAR_AZ.npy")
@@ -76,9 +75,14 @@ def run_demo(
     outcomes = {}
     for name, changes in OVERRIDES.items():
         print(f"\n{TITLES[name]} on GPVAR-AZ")
-        cfg = make_config(name, run_dir, seed, data_dir, changes, epochs, overrides)
+        texts = [
+            f"model={name}",
+            "dataset=gpvar",
+            *(text.format(epochs=epochs) for text in changes),
+        ]
+        settings = compose_run([*texts, *overrides], run_dir / name, seed, data_dir)
         seed_everything(seed, verbose=False)
-        outcomes[name] = fit_and_score(cfg)
+        outcomes[name] = fit_and_score(settings)
         append_record(run_dir / "results.jsonl", outcomes[name].record)
 
     ours = outcomes["latentgnn"]
@@ -93,21 +97,6 @@ def run_demo(
         f"\n{report}\n\nCheckpoint: {ours.checkpoint}\n"
         f"Figures, table and results: {run_dir.resolve()}"
     )
-
-
-def make_config(
-    name: str,
-    run_dir: Path,
-    seed: int,
-    data_dir: str | None,
-    changes: tuple[str, ...],
-    epochs: int,
-    overrides: tuple[str, ...],
-) -> DictConfig:
-    """The benchmark's configuration of model ``name`` on GPVAR-AZ, with the demo's changes."""
-    texts = [f"model={name}", "dataset=gpvar"]
-    texts += [change.format(epochs=epochs) for change in changes]
-    return compose_run([*texts, *overrides], run_dir / name, seed, data_dir)
 
 
 def draw_graphs(learned: Tensor, true: Tensor) -> Figure:

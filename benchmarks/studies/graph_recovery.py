@@ -1,6 +1,6 @@
 """Which graph do trained models hold? Learned graphs against the one that generated the data.
 
-``python -m benchmarks.graph_recovery`` trains ``LatentGNNModel`` and tsl's models with an adaptive adjacency on GPVAR
+``python -m benchmarks graph-recovery`` trains ``LatentGNNModel`` and tsl's models with an adaptive adjacency on GPVAR
 data, and compares what they learned with the generating graph, beside two correlations of the training part. No graph
 is given to any model and none enters the training, the choice of an epoch, or the rule that says what an edge is.
 """
@@ -8,9 +8,8 @@ is given to any model and none enters the training, the choice of an epoch, or t
 from __future__ import annotations
 
 import argparse
-import shlex
+import itertools
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from typing import Any
 from tsl_latentgnn.evaluation import edges_by_gap, graph_recovery
 from tsl_latentgnn.visualization import plot_learned_and_true
 
-import torch
 from torch import Tensor
 
 from benchmarks.data.windows import load_data
 from benchmarks.report.records import to_markdown, to_number
 from benchmarks.report.table import mean_std
 from benchmarks.run.experiment import Outcome
+from benchmarks.run.launch import read_command
+from benchmarks.run.provenance import describe
 from benchmarks.settings import compose_run
 from benchmarks.studies.learned_graphs import (
     Learned,
@@ -35,27 +35,12 @@ from benchmarks.studies.learned_graphs import (
     to_shares,
     true_graph,
 )
-from benchmarks.studies.study import add_results_options, add_run_options, run_once
+from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
 
 DATASETS = ("gpvar", "gpvar120", "gpvar120_directed")
 
-#: What a run changes in the presets. tsl's models keep their own layouts and learning rates.
-OVERRIDES: dict[str, tuple[str, ...]] = {
-    "latentgnn": (
-        "epochs=24",
-        "patience=24",
-        "loss=mse",
-        "optimizer.hparams.lr=0.01",
-        "+lr_scheduler={name: CosineAnnealingLR, hparams: {T_max: 24}}",
-        "engine.hparams.dense_epochs=4",
-        "model.hparams.hidden_size=32",
-        "model.hparams.node_emb_size=32",
-        "model.hparams.dropout=0",
-        "model.hparams.residual=false",
-    ),
-    "gwnet": ("epochs=5", "patience=5"),
-    "agcrn": ("epochs=5", "patience=5"),
-}
+#: What a run changes in the presets.
+OVERRIDES: dict[str, list[str]] = read_overrides("graph_recovery")
 TITLES = {
     "latentgnn": "LatentGNNModel",
     "gwnet": "tsl GraphWaveNetModel",
@@ -64,46 +49,30 @@ TITLES = {
     "partial": "lagged partial correlation",
 }
 SCORES = ("precision", "recall", "F1", "AUROC")
-GAP_SCORES = SCORES[:3]
 _NONE = "\N{EN DASH}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the tables."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _make_parser().parse_args(given)
-    command = shlex.join(["python", "-m", "benchmarks.graph_recovery", *given])
-    torch.set_num_threads(options.threads)
+    parser = make_parser("graph-recovery", __doc__, overrides=())
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
+    parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
+    add_record_options(parser, seeds=(0, 1, 2, 3, 4))
+    options = read_command(parser, arguments)
     records = []
     for dataset in options.datasets:
-        for seed in options.seeds:
-            for model in options.models:
-                record = run(dataset, model, seed, options, command)
-                if record is not None:
-                    records.append(record)
+        pairs = itertools.product(options.seeds, options.models)
+        runs = [run(dataset, model, seed, options) for seed, model in pairs]
+        records += [record for record in runs if record is not None]
         records += baselines(dataset, options)
-    text = report(records, options.overrides, command)
+    text = report(records, options.overrides, options.command)
     print(text)
     if options.out is not None:
         options.out.write_text(text + "\n", encoding="utf-8")
 
 
-def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.graph_recovery", description=__doc__
-    )
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
-    add_run_options(parser, "graph_recovery", overrides=())
-    add_results_options(parser)
-    return parser
-
-
-def run(
-    dataset: str, model: str, seed: int, options: argparse.Namespace, command: str
-) -> dict[str, Any] | None:
+def run(dataset: str, model: str, seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
     """Train a model, compare its graphs with the true one, and draw them in the folder of the run.
 
     Args:
@@ -111,7 +80,6 @@ def run(
         model: A key of :data:`OVERRIDES`.
         seed: Random seed of the training.
         options: Options of the command line.
-        command: The command line.
 
     Returns:
         dict: As :func:`benchmarks.studies.study.run_once`, with the noise floor of the test part, and in ``"graphs"``
@@ -127,13 +95,10 @@ def run(
         figure = plot_learned_and_true(off_diagonal, true, title=title)
         assert outcome.checkpoint is not None
         figure.savefig(Path(outcome.checkpoint).with_name("graph.png"), dpi=150)
-        return {
-            "floor": {"mae": mae, "rmse": rmse},
-            "graphs": [score(true, graph) for graph in graphs],
-        }
+        scores = [score(true, graph) for graph in graphs]
+        return {"floor": {"mae": mae, "rmse": rmse}, "graphs": scores}
 
-    texts = make_overrides(dataset, model, options.overrides)
-    return run_once(texts, seed, options, command, finish)
+    return run_once(make_overrides(dataset, model, options.overrides), seed, options, finish)
 
 
 def make_overrides(dataset: str, model: str, texts: Iterable[str] = ()) -> list[str]:
@@ -145,13 +110,13 @@ def make_overrides(dataset: str, model: str, texts: Iterable[str] = ()) -> list[
 def baselines(dataset: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Records of what correlations of the training part find, without a model."""
     texts = make_overrides(dataset, "latentgnn", options.overrides)  # for its windows and parts
-    cfg = compose_run(texts, options.run_dir, 0, options.data_dir)
-    data = load_data(cfg)
+    settings = compose_run(texts, options.run_dir, 0, options.data_dir)
+    data = load_data(settings)
     series = data.windows.target.numpy()[data.datamodule.train_slice.numpy(), :, 0]
     true = true_graph(data.dataset)
     found = {
         "correlation": lagged_correlation(series),
-        "partial": lagged_partial_correlation(series, cfg.window),
+        "partial": lagged_partial_correlation(series, settings.window),
     }
     return [
         {"dataset": dataset, "model": name, "seed": 0, "graphs": [score(true, to_shares(value))]}
@@ -173,110 +138,75 @@ def score(true: Tensor, graph: Learned) -> dict[str, Any]:
 
 def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: str) -> str:
     """What was run and how, overrides of each model that was run, and tables, in Markdown."""
-    groups: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["dataset"], record["model"]), {})[record["seed"]] = record
-    return "\n".join(
-        [
-            "## Graph recovery",
-            "",
-            f"- command: `{command}`",
-            *_facts([run for seeds in groups.values() for run in seeds.values() if "test" in run]),
-            "",
-            "Directed edges between different nodes; means over the seeds, with the standard deviation. An edge is an "
-            "entry above the threshold, which is an even share of its row: 1/k for an attention over the best k "
-            "sources, 1/N for a matrix over all nodes. By gap, it has to be above the largest relative drop of its "
-            "row, too, which has to be to a third or less. No model is given a graph (GraphWaveNetModel is given "
-            "self-loops). Errors are one step ahead, test part.",
-            "",
-            _main_table(groups),
-            "",
-            "Changes of the presets, the same on every dataset:",
-            "",
-            *(
-                f"- {TITLES[model]}: `{' '.join([*changes, *texts])}`"
-                for model, changes in OVERRIDES.items()
-                if any(trained == model for _, trained in groups)
-            ),
-            "",
-            "### Each latent layer",
-            "",
-            "The graph that `latent_graph` hands out is that of the last layer, unless it is asked for another; layers "
-            "that share a static correlation and have no dynamic scores have the same graph. Worst seed in brackets.",
-            "",
-            _layer_table(groups),
-        ]
-    )
-
-
-def _facts(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """When, from which revisions and on what the runs were made, which need not be where their report is."""
-    facts = {
-        "dates": [run["time"][:10] for run in runs],
-        "revisions": [run["git"] or "unknown" for run in runs],
-        "hardware": [_join(run["hardware"]) for run in runs],
-        "versions": [_join(run["versions"]) for run in runs],
-    }
-    return [
-        f"- {name}: {'; '.join(dict.fromkeys(found))}" for name, found in facts.items() if found
+    groups = _group(records)
+    trained = [run for _, _, runs in groups for run in runs if "test" in run]
+    models = [model for model in OVERRIDES if any(run["model"] == model for run in trained)]
+    changes = [f"- {TITLES[name]}: `{' '.join([*OVERRIDES[name], *texts])}`" for name in models]
+    parts = [
+        "## Graph recovery",
+        describe(trained, command),
+        "Directed edges between different nodes; means over the seeds, with the standard deviation. An edge is an "
+        "entry above the threshold, which is an even share of its row: 1/k for an attention over the best k "
+        "sources, 1/N for a matrix over all nodes. By gap, it has to be above the largest relative drop of its "
+        "row, too, which has to be to a third or less. No model is given a graph (GraphWaveNetModel is given "
+        "self-loops). Errors are one step ahead, test part.",
+        _main_table(groups),
+        "Changes of the presets, the same on every dataset:",
+        "\n".join(changes),
+        "### Each latent layer",
+        "The graph that `latent_graph` hands out is that of the last layer, unless it is asked for another; layers "
+        "that share a static correlation and have no dynamic scores have the same graph. Worst seed in brackets.",
+        _layer_table(groups),
     ]
+    return "\n\n".join(parts)
 
 
-def _join(facts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+_Runs = list[Mapping[str, Any]]
+_Groups = list[tuple[str, str, _Runs]]
 
 
-_Groups = Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]
+def _group(records: Iterable[Mapping[str, Any]]) -> _Groups:
+    """The runs of each dataset and model, in the order of both; of one seed the last run counts."""
+    found: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    for record in records:
+        found.setdefault((record["dataset"], record["model"]), {})[record["seed"]] = record
+    order = [key for key in itertools.product(DATASETS, TITLES) if key in found]
+    return [(*key, list(found[key].values())) for key in order]
 
 
 def _main_table(groups: _Groups) -> str:
     header = ["Dataset", "Graph of", "Seeds", "Epochs", "Threshold", *SCORES]
-    header += [*(f"{name} by gap" for name in GAP_SCORES), "MAE", "MAE / floor"]
-    lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
-    for (dataset, model), seeds in sorted(groups.items(), key=_order):
-        runs = list(seeds.values())
-        trained = "test" in runs[0]
-        last = [run["graphs"][-1] for run in runs]
-        line = [dataset, TITLES[model], ", ".join(map(str, sorted(seeds))) if trained else _NONE]
-        line.append(_range([run["epochs"] for run in runs]) if trained else _NONE)
-        line.append(f"{last[0]['threshold']:.4f}")
-        line += [mean_std([graph[name] for graph in last], 3) for name in SCORES]
-        line += [mean_std([graph["gap"][name] for graph in last], 3) for name in GAP_SCORES]
-        if trained:
-            line.append(mean_std([run["test"]["mae"] for run in runs], 4))
-            errors = [to_number(run["test"]["mae"]) / run["floor"]["mae"] for run in runs]
-            line.append(mean_std(errors, 4))
-        else:
-            line += [_NONE, _NONE]
-        lines.append(line)
-    return to_markdown(lines)
+    header += [*(f"{name} by gap" for name in SCORES[:3]), "MAE", "MAE / floor"]
+    rows = []
+    for dataset, model, runs in groups:
+        graphs = [run["graphs"][-1] for run in runs]
+        scores = [mean_std([graph[name] for graph in graphs], 3) for name in SCORES]
+        scores += [mean_std([graph["gap"][name] for graph in graphs], 3) for name in SCORES[:3]]
+        seeds = epochs = error = to_floor = _NONE
+        if "test" in runs[0]:
+            seeds = ", ".join(map(str, sorted(run["seed"] for run in runs)))
+            lengths = [run["epochs"] for run in runs]
+            epochs = _NONE.join(map(str, sorted({min(lengths), max(lengths)})))
+            errors = [to_number(run["test"]["mae"]) for run in runs]
+            floors = [run["floor"]["mae"] for run in runs]
+            error = mean_std(errors)
+            to_floor = mean_std([e / floor for e, floor in zip(errors, floors, strict=True)])
+        threshold = f"{graphs[0]['threshold']:.4f}"
+        rows.append([dataset, TITLES[model], seeds, epochs, threshold, *scores, error, to_floor])
+    return to_markdown(header, rows, text=(0, 1))
 
 
 def _layer_table(groups: _Groups) -> str:
-    header = ["Dataset", "Layer", "Seeds", *SCORES]
-    lines = [header, ["---"] * 2 + ["---:"] * (len(header) - 2)]
-    for (dataset, model), seeds in sorted(groups.items(), key=_order):
-        if model != "latentgnn":
-            continue
-        runs = list(seeds.values())
-        for layer in range(len(runs[0]["graphs"])):
-            graphs = [run["graphs"][layer] for run in runs]
-            line = [dataset, str(layer + 1), str(len(runs))]
-            for name in SCORES:
-                values = [graph[name] for graph in graphs]
-                line.append(f"{statistics.fmean(values):.3f} ({min(values):.3f})")
-            lines.append(line)
-    return to_markdown(lines)
-
-
-def _order(item: tuple[tuple[str, str], Any]) -> tuple[int, int]:
-    dataset, model = item[0]
-    return DATASETS.index(dataset), list(TITLES).index(model)
-
-
-def _range(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return str(low) if low == high else f"{low}{_NONE}{high}"
+    rows = []
+    for dataset, model, runs in groups:
+        if model == "latentgnn":
+            for layer, graphs in enumerate(zip(*(run["graphs"] for run in runs), strict=True), 1):
+                row = [dataset, str(layer), str(len(runs))]
+                for name in SCORES:
+                    values = [graph[name] for graph in graphs]
+                    row.append(f"{statistics.fmean(values):.3f} ({min(values):.3f})")
+                rows.append(row)
+    return to_markdown(["Dataset", "Layer", "Seeds", *SCORES], rows, text=(0, 1))
 
 
 if __name__ == "__main__":

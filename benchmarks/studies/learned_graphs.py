@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.utils import to_dense_adj
 from tsl.datasets import GPVARDataset
 from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
 
@@ -43,21 +44,17 @@ def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
     return [Learned(adjacency.cpu(), 1.0 / len(adjacency))]
 
 
+@torch.no_grad()
 def mean_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
     """Mean attention ``[N, N]`` of each latent layer over the windows of all batches, in the order of the layers."""
-    batches = list(batches)
     layers = range(len(predictor.model.network.graph_encoder.convs))
-    return [_mean_graph(predictor, batches, layer) for layer in layers]
-
-
-@torch.no_grad()
-def _mean_graph(predictor: Any, batches: Iterable[Any], layer: int) -> Tensor:
-    total, count = torch.zeros(()), 0
+    totals, count = [torch.zeros(()) for _ in layers], 0
     for batch in batches:
-        graph = predictor.latent_graph(batch, layer=layer)
-        total = total + graph.mean().cpu() * graph.num_graphs
+        for layer in layers:
+            graph = predictor.latent_graph(batch, layer=layer)
+            totals[layer] = totals[layer] + graph.mean().cpu() * graph.num_graphs
         count += graph.num_graphs
-    return total / count
+    return [total / count for total in totals]
 
 
 def to_shares(correlation: np.ndarray) -> Learned:
@@ -68,10 +65,15 @@ def to_shares(correlation: np.ndarray) -> Learned:
 
 def true_graph(dataset: GPVARDataset) -> Tensor:
     """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
-    (source, target), _ = dataset.get_connectivity(layout="edge_index")
-    adjacency = torch.zeros(dataset.n_nodes, dataset.n_nodes)
-    adjacency[target, source] = 1.0
-    return adjacency.fill_diagonal_(0.0)
+    edge_index, _ = dataset.get_connectivity(layout="edge_index")
+    return to_target_row(edge_index, None, dataset.n_nodes)
+
+
+def to_target_row(edge_index: Any, edge_weight: Any, nodes: int) -> Tensor:
+    """Weights ``[N, N]`` of edges, without self-loops; row ``i`` holds the sources of target ``i``."""
+    weight = None if edge_weight is None else torch.as_tensor(edge_weight)
+    source_row = to_dense_adj(torch.as_tensor(edge_index), edge_attr=weight, max_num_nodes=nodes)
+    return source_row[0].T.contiguous().fill_diagonal_(0.0)
 
 
 def noise_floor(data: ForecastingData) -> tuple[float, float]:

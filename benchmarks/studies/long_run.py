@@ -1,4 +1,4 @@
-"""Does a long training grow? ``python -m benchmarks.long_run data_dir=data/la`` watches 1,000 steps.
+"""Does a long training grow? ``python -m benchmarks long-run data_dir=data/la`` watches 1,000 steps.
 
 It trains as :mod:`benchmarks.forecasting` does, in epochs of Lightning with tsl's loaders, but for validation and
 checkpoints, and looks after every tenth step at the memory, the open file handles and the processes of the loaders.
@@ -7,26 +7,22 @@ checkpoints, and looks after every tenth step at the memory, the open file handl
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
-import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import torch
-from omegaconf import DictConfig
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 
 from benchmarks.data.windows import load_data
 from benchmarks.report.records import append_record
 from benchmarks.run.experiment import build_predictor
-from benchmarks.run.provenance import git_revision, hardware, versions
-from benchmarks.settings import compose_run
+from benchmarks.run.launch import read_command
+from benchmarks.run.provenance import environment, trim_memory
+from benchmarks.settings import Settings, compose_run
 
 
 class Footprint(NamedTuple):
@@ -48,11 +44,7 @@ class Footprint(NamedTuple):
     @classmethod
     def now(cls, step: int) -> Footprint:
         """The footprint of this process."""
-        gc.collect()
-        if sys.platform == "linux":
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-            if trim is not None:
-                trim(0)
+        trim_memory()
         process = psutil.Process()
         memory = process.memory_info()
         own = memory.rss - getattr(memory, "shared", 0)  # only Linux tells what is of files
@@ -73,11 +65,13 @@ class _Watch(Callback):
             print(self.seen[-1], file=sys.stderr, flush=True)
 
 
-def watch(cfg: DictConfig, steps: int, every: int) -> tuple[list[Footprint], Footprint, Footprint]:
-    """Train the model of ``cfg`` for some steps.
+def watch(
+    settings: Settings, steps: int, every: int
+) -> tuple[list[Footprint], Footprint, Footprint]:
+    """Train a model for some steps.
 
     Args:
-        cfg: ``config/default.yaml`` with its overrides; ``epochs`` is not looked at.
+        settings: Those of the run; ``epochs`` is not looked at.
         steps: Number of training steps.
         every: Number of steps from one look to the next.
 
@@ -85,18 +79,18 @@ def watch(cfg: DictConfig, steps: int, every: int) -> tuple[list[Footprint], Foo
         tuple: The footprints during the training, before it, and after it.
 
     Raises:
-        ValueError: If a name is unknown or a value does not fit; the message names the key.
+        ValueError: If a value does not fit; the message names the key.
     """
-    seed_everything(cfg.seed, verbose=False)
-    data = load_data(cfg)
-    predictor = build_predictor(cfg, data)
+    seed_everything(settings.seed, verbose=False)
+    data = load_data(settings)
+    predictor = build_predictor(settings, data)
     noted = _Watch(every)
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=-1,
         max_steps=steps,
         limit_val_batches=0,
-        gradient_clip_val=cfg.grad_clip_val,
+        gradient_clip_val=settings.grad_clip_val,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -154,41 +148,28 @@ def summarize(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for, print what was found and append it to a file."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.long_run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks long-run", description=__doc__)
     parser.add_argument("--steps", type=int, default=1000, help="training steps (default: 1000)")
     parser.add_argument("--settled", type=int, default=50, help="steps that may grow (default: 50)")
-    parser.add_argument(
-        "--every", type=int, default=10, help="steps from one look to the next (default: 10)"
-    )
+    parser.add_argument("--every", type=int, default=10, help="steps to a look (default: 10)")
     parser.add_argument("--seed", type=int, default=1, help="random seed (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--out", type=Path, help="file to append the result to, as one JSON line")
-    parser.add_argument(
-        "overrides", nargs="*", help="Hydra overrides, after model=latentgnn dataset=la"
-    )
-    options = parser.parse_args(given)
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides of the preset on METR-LA")
+    options = read_command(parser, arguments)
     if not 1 <= options.every <= options.settled <= options.steps - options.every:
         parser.error(
             "'--settled' must be from --every to --steps less --every "
             f"(got {options.settled}, {options.every}, {options.steps})."
         )
-    torch.set_num_threads(options.threads)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
-    cfg = compose_run(texts, Path(), options.seed)
+    settings = compose_run(texts, Path(), options.seed)
     record = {
-        **summarize(*watch(cfg, options.steps, options.every), options.settled),
-        "model": cfg.model.name,
-        "dataset": cfg.dataset.name,
-        "batch_size": cfg.batch_size,
-        "window": cfg.window,
-        "workers": cfg.workers,
-        "seed": cfg.seed,
-        "versions": versions(),
-        "hardware": hardware(torch.device("cpu")),
-        "command": shlex.join(["python", "-m", "benchmarks.long_run", *given]),
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "git": git_revision(),
+        **summarize(*watch(settings, options.steps, options.every), options.settled),
+        "model": settings.model.name,
+        "dataset": settings.dataset.name,
+        **{key: settings.config[key] for key in ("batch_size", "window", "workers", "seed")},
+        **environment(torch.device("cpu"), options.command),
     }
     print(json.dumps(record, indent=2))
     if options.out is not None:

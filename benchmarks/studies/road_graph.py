@@ -1,12 +1,11 @@
 """The graph that the preset learns on METR-LA, over the map and beside the road network.
 
-``python -m benchmarks.road_graph --data-dir data/la --figure graph.png`` trains the preset without a graph, takes its
+``python -m benchmarks road-graph --data-dir data/la --figure graph.png`` trains the preset without a graph, takes its
 mean attention over the validation part, draws it, and says how near its heaviest edges are on the road and on the map.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,32 @@ from tsl_latentgnn.visualization import plot_graph
 
 import numpy as np
 import pandas as pd
-import torch
+from sklearn.metrics.pairwise import haversine_distances
 from torch import Tensor
 
-from benchmarks.studies.learned_graphs import learned_graphs
-from benchmarks.studies.study import add_run_options, train
+from benchmarks.run.launch import read_command
+from benchmarks.studies.learned_graphs import learned_graphs, to_target_row
+from benchmarks.studies.study import make_parser, train
 
 EARTH_KM = 6371.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, or take up the run in the folder; print the figures and draw the graphs."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.road_graph", description=__doc__)
+    parser = make_parser("road-graph", __doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--figure", type=Path, help="image to write")
-    add_run_options(parser, "road_graph")
-    options = parser.parse_args(arguments)
-
-    torch.set_num_threads(options.threads)
+    options = read_command(parser, arguments)
     texts = ["model=latentgnn", "dataset=la", *options.overrides]
     outcome = train(texts, options.seed, options.run_dir, options.data_dir)
     learned = learned_graphs("latentgnn", outcome)[-1].scores.fill_diagonal_(0.0)
-    road = road_network(outcome.data.windows)
+    windows = outcome.data.windows
+    road = to_target_row(windows.edge_index, windows.edge_weight, windows.n_nodes)
     coordinates = sensor_coordinates(outcome.data.dataset)
     for name, value in compare(learned, road, distances_km(coordinates)).items():
         print(f"{name}: {value:.3g}")
     if options.figure is not None:
         draw(learned, road, coordinates).savefig(options.figure, dpi=130)
-
-
-def road_network(windows: Any) -> Tensor:
-    """Weights ``[N, N]`` of the dataset's own graph; row ``i`` holds the sources of target ``i``."""
-    (source, target), weight = torch.as_tensor(windows.edge_index), windows.edge_weight
-    road = torch.zeros(windows.n_nodes, windows.n_nodes)
-    road[target, source] = torch.as_tensor(weight)
-    return road.fill_diagonal_(0.0)
 
 
 def sensor_coordinates(dataset: Any) -> pd.DataFrame:
@@ -60,12 +50,8 @@ def sensor_coordinates(dataset: Any) -> pd.DataFrame:
 
 
 def distances_km(coordinates: pd.DataFrame) -> np.ndarray:
-    """Great-circle distances ``[N, N]`` in km, by the haversine formula."""
-    longitude, latitude = np.radians(coordinates[["longitude", "latitude"]].to_numpy()).T
-    half = [(angle[:, None] - angle) / 2 for angle in (longitude, latitude)]
-    across, along = (np.sin(angle) ** 2 for angle in half)
-    chord = along + np.cos(latitude)[:, None] * np.cos(latitude) * across
-    return 2 * EARTH_KM * np.arcsin(np.sqrt(chord))
+    """Great-circle distances ``[N, N]`` in km."""
+    return EARTH_KM * haversine_distances(np.radians(coordinates[["latitude", "longitude"]]))
 
 
 def compare(learned: Tensor, road: Tensor, distances: np.ndarray) -> dict[str, float]:
@@ -92,14 +78,8 @@ def draw(learned: Tensor, road: Tensor, coordinates: pd.DataFrame) -> Any:
 
     figure, panels = plt.subplots(1, 2, figsize=(14, 4.8), layout="constrained")
     plot_graph(learned, coordinates, title="Learned (mean attention)", top_edges=150, ax=panels[0])
-    plot_graph(
-        road,
-        coordinates,
-        title="Road network (given to peers)",
-        arrows=True,
-        weight_label="edge weight",
-        ax=panels[1],
-    )
+    look: dict[str, Any] = {"arrows": True, "weight_label": "edge weight", "ax": panels[1]}
+    plot_graph(road, coordinates, title="Road network (given to peers)", **look)
     return figure
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))  # the benchmarks are not installed with the package
 
 SENSORS = [773869, 767541, 767542, 717447, 717446, 717445, 773062, 767620, 737529, 717816]
 STEPS = 480
@@ -91,6 +90,14 @@ def make_cfg(tmp_path):
         return cfg
 
     return make
+
+
+@pytest.fixture
+def make_settings(make_cfg):
+    """The settings of a configuration of :func:`make_cfg`."""
+    from benchmarks.settings import Settings
+
+    return lambda *overrides, **values: Settings.resolve(make_cfg(*overrides, **values))
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from benchmarks.data.datasets import DATASETS
 from benchmarks.settings import CONFIG_DIR
-from benchmarks.zoo import BASELINES, MODELS, get_model_class
+from benchmarks.zoo import DATASETS, MODELS
 
 pytestmark = pytest.mark.tsl
 
@@ -34,11 +33,11 @@ def test_every_model_composes_on_every_dataset(make_cfg, dataset):
             assert values["model"]["hparams"]["input_window_size"] == cfg.window
 
 
-def test_hparams_are_arguments_of_the_model(make_cfg):
+def test_hparams_are_arguments_of_the_model(make_settings):
     for model in set(MODELS) - {"latentgnn"}:
-        hparams = make_cfg(model=model).model.hparams
-        assert set(hparams) <= set(get_model_class(model).get_model_signature()["signature"])
-        assert bool(hparams) == (model not in BASELINES)
+        choice = make_settings(model=model).model
+        assert set(choice.hparams) <= set(choice.cls.get_model_signature()["signature"])
+        assert bool(choice.hparams) == choice.trained
 
 
 @pytest.mark.parametrize(

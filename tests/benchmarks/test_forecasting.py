@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from types import SimpleNamespace
 
 from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint
@@ -17,18 +16,18 @@ from benchmarks.forecasting import run
 from benchmarks.run import experiment, provenance
 from benchmarks.run.experiment import build_logger, build_predictor
 from benchmarks.run.provenance import EpochTimer
-from benchmarks.zoo import BASELINES, MODELS, get_model_class
+from benchmarks.zoo import MODELS
 
 pytestmark = pytest.mark.tsl
 
-TRAINED = [name for name in MODELS if name not in BASELINES]
+TRAINED = [name for name, model in MODELS.items() if model.trained]
 
 
 @pytest.mark.parametrize("model", TRAINED)
 @pytest.mark.parametrize("dataset", ["gpvar", "la"])
-def test_every_model_trains(make_cfg, quick, la_dir, gpvar_dir, tmp_path, model, dataset):
+def test_every_model_trains(make_settings, quick, la_dir, gpvar_dir, tmp_path, model, dataset):
     folder = la_dir if dataset == "la" else gpvar_dir
-    record = run(make_cfg(*quick, dataset=dataset, model=model, data_dir=folder))
+    record = run(make_settings(*quick, dataset=dataset, model=model, data_dir=folder))
     assert (record["dataset"], record["model"], record["epochs"]) == (dataset, model, 1)
     marks = {"15", "30", "60"} if dataset == "la" else {"step 1"}
     for split in ("val", "test"):
@@ -40,12 +39,12 @@ def test_every_model_trains(make_cfg, quick, la_dir, gpvar_dir, tmp_path, model,
     assert (tmp_path / "run" / "last.ckpt").is_file()
 
 
-def test_our_model_takes_the_mask_and_future_covariates(make_cfg, quick, la_dir):
-    cfg = make_cfg(
+def test_our_model_takes_the_mask_and_future_covariates(make_settings, quick, la_dir):
+    settings = make_settings(
         "dataset.future_u=true", dataset="la", model="latentgnn", data_dir=la_dir, batch_size=8
     )
-    data = load_data(cfg)
-    predictor = build_predictor(cfg, data)
+    data = load_data(settings)
+    predictor = build_predictor(settings, data)
     assert type(predictor).__name__ == "LatentGNNPredictor"
     seen = {}
     predictor.model.register_forward_pre_hook(
@@ -58,7 +57,9 @@ def test_our_model_takes_the_mask_and_future_covariates(make_cfg, quick, la_dir)
     torch.testing.assert_close(seen["u"][0], data.windows.u[7:19])
     torch.testing.assert_close(seen["u_future"][0], data.windows.u[19:31])
     record = run(
-        make_cfg(*quick, "dataset.future_u=true", dataset="la", model="latentgnn", data_dir=la_dir)
+        make_settings(
+            *quick, "dataset.future_u=true", dataset="la", model="latentgnn", data_dir=la_dir
+        )
     )
     assert record["settings"]["dataset"]["future_u"] is True
     assert 0 < record["test"]["mae"] < math.inf
@@ -68,7 +69,7 @@ def test_our_model_takes_the_mask_and_future_covariates(make_cfg, quick, la_dir)
     ("precision", "dtype"),
     [("16-mixed", torch.half), (16, torch.half), ("bf16-mixed", torch.bfloat16), ("32", None)],
 )
-def test_precision_on_a_cpu(make_cfg, quick, gpvar_dir, monkeypatch, precision, dtype):
+def test_precision_on_a_cpu(make_settings, quick, gpvar_dir, monkeypatch, precision, dtype):
     seen = set()
     forward = LatentForecaster.forward
 
@@ -79,16 +80,18 @@ def test_precision_on_a_cpu(make_cfg, quick, gpvar_dir, monkeypatch, precision, 
 
     monkeypatch.setattr(LatentForecaster, "forward", watched)
     overrides = (f"+trainer.precision={precision!r}", "trainer.accelerator=cpu")
-    cfg = make_cfg(*quick, *overrides, dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
-    record = run(cfg)
+    settings = make_settings(
+        *quick, *overrides, dataset="gpvar", model="latentgnn", data_dir=gpvar_dir
+    )
+    record = run(settings)
     assert seen == {dtype}
     assert record["settings"]["trainer"]["precision"] == precision
     assert 0 < record["test"]["mae"] < math.inf
 
 
-def test_metrics_stay_apart_after_a_batch_without_readings(make_cfg, la_dir):
-    cfg = make_cfg(dataset="la", model="ar", data_dir=la_dir)
-    metrics = build_predictor(cfg, load_data(cfg)).test_metrics
+def test_metrics_stay_apart_after_a_batch_without_readings(make_settings, la_dir):
+    settings = make_settings(dataset="la", model="ar", data_dir=la_dir)
+    metrics = build_predictor(settings, load_data(settings)).test_metrics
     y = torch.full((2, 12, 10, 1), 10.0)
     nothing, everything = (
         torch.zeros_like(y, dtype=torch.bool),
@@ -102,7 +105,7 @@ def test_metrics_stay_apart_after_a_batch_without_readings(make_cfg, la_dir):
     np.testing.assert_allclose(found["test_mape_at_30"], 0.3, rtol=1e-6)
 
 
-def test_the_best_checkpoint_is_tested(make_cfg, quick, la_dir, monkeypatch):
+def test_the_best_checkpoint_is_tested(make_settings, quick, la_dir, monkeypatch):
     errors, stored, tested = [], [], []
 
     def weights(module):
@@ -121,8 +124,10 @@ def test_the_best_checkpoint_is_tested(make_cfg, quick, la_dir, monkeypatch):
     monkeypatch.setattr(experiment, "EpochTimer", Watching)
     # The third epoch takes huge steps, so that the last weights are not the best.
     scheduler = "lr_scheduler={name: MultiStepLR, hparams: {milestones: [2], gamma: 1e6}}"
-    cfg = make_cfg(*quick, "epochs=3", scheduler, dataset="la", model="ar", data_dir=la_dir)
-    record = run(cfg)
+    settings = make_settings(
+        *quick, "epochs=3", scheduler, dataset="la", model="ar", data_dir=la_dir
+    )
+    record = run(settings)
     best = int(np.argmin(errors))
     assert (len(errors), best) in {(3, 0), (3, 1)}
     for name, value in tested[0].items():
@@ -147,14 +152,13 @@ def test_the_best_checkpoint_is_tested(make_cfg, quick, la_dir, monkeypatch):
         ("batch_size=10000", r"'batch_size' must be at most the \d+ windows .* \(got 10000\)"),
     ],
 )
-def test_unknown_values(make_cfg, gpvar_dir, override, message):
-    cfg = make_cfg(override, dataset="gpvar", model="rnn", data_dir=gpvar_dir)
+def test_unknown_values(make_settings, gpvar_dir, override, message):
     with pytest.raises(ValueError, match=message):
-        run(cfg)
+        run(make_settings(override, dataset="gpvar", model="rnn", data_dir=gpvar_dir))
 
 
-def test_schedulers_and_engine_arguments(make_cfg, gpvar_dir):
-    cfg = make_cfg(
+def test_schedulers_and_engine_arguments(make_settings, gpvar_dir):
+    settings = make_settings(
         "lr_scheduler={name: ReduceLROnPlateau, hparams: {monitor: val_mae, patience: 3}}",
         "+engine.hparams.scale_target=true",
         "optimizer.hparams.lr=0.005",
@@ -162,7 +166,7 @@ def test_schedulers_and_engine_arguments(make_cfg, gpvar_dir):
         model="rnn",
         data_dir=gpvar_dir,
     )
-    predictor = build_predictor(cfg, load_data(cfg))
+    predictor = build_predictor(settings, load_data(settings))
     found = predictor.configure_optimizers()
     assert isinstance(found["lr_scheduler"], torch.optim.lr_scheduler.ReduceLROnPlateau)
     assert (found["lr_scheduler"].patience, found["monitor"]) == (3, "val_mae")
@@ -170,38 +174,40 @@ def test_schedulers_and_engine_arguments(make_cfg, gpvar_dir):
     assert predictor.scale_target is True
 
 
-def test_candidates_are_the_edges_of_the_dataset(make_cfg, gpvar_dir):
+def test_candidates_are_the_edges_of_the_dataset(make_settings, gpvar_dir):
     override = "+model.hparams.candidates={}"
     small = "model.hparams.k_neighbors=2"
-    cfg = make_cfg(
+    settings = make_settings(
         override.format("connectivity"),
         small,
         dataset="gpvar",
         model="latentgnn",
         data_dir=gpvar_dir,
     )
-    data = load_data(cfg)
-    table = build_predictor(cfg, data).model.network.graph_encoder.convs[0].candidates
+    data = load_data(settings)
+    table = build_predictor(settings, data).model.network.graph_encoder.convs[0].candidates
     source, target = data.windows.edge_index.tolist()
     expected = {(i, i) for i in range(table.size(0))} | set(zip(target, source, strict=True))
     assert {(i, j) for i, row in enumerate(table.tolist()) for j in row if j >= 0} == expected
-    cfg = make_cfg(override.format("roads"), dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
+    settings = make_settings(
+        override.format("roads"), dataset="gpvar", model="latentgnn", data_dir=gpvar_dir
+    )
     with pytest.raises(ValueError, match="candidates' must be connectivity or null"):
-        build_predictor(cfg, data)
+        build_predictor(settings, data)
 
 
-def test_loggers(make_cfg, tmp_path, monkeypatch):
+def test_loggers(make_settings, tmp_path, monkeypatch):
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    assert build_logger(make_cfg()) is False
-    tensorboard = build_logger(make_cfg(logger="tensorboard", model="rnn"))
+    assert build_logger(make_settings()) is False
+    tensorboard = build_logger(make_settings(logger="tensorboard", model="rnn"))
     assert isinstance(tensorboard, TensorBoardLogger)
     assert tensorboard.log_dir.startswith(str(tmp_path / "run" / "test_rnn_gpvar"))
 
     made = {}
     noted = SimpleNamespace(log_hyperparams=lambda values: made.update(logged=values))
     monkeypatch.setattr(experiment, "WandbLogger", lambda **kwargs: made.update(kwargs) or noted)
-    assert build_logger(make_cfg("logger.offline=true", logger="wandb", model="rnn")) is noted
+    assert build_logger(make_settings("logger.offline=true", logger="wandb", model="rnn")) is noted
     assert made.pop("logged")["model"]["name"] == "rnn"
     assert made == {
         "name": "test",
@@ -210,11 +216,6 @@ def test_loggers(make_cfg, tmp_path, monkeypatch):
         "offline": True,
         "tags": ["rnn", "gpvar"],
     }
-
-
-def test_a_model_is_imported_on_demand():
-    assert get_model_class("gwnet").__name__ == "GraphWaveNetModel"
-    assert "tsl" in sys.modules
 
 
 def read(path):
@@ -237,18 +238,18 @@ def test_sweep(command, quick, gpvar_dir, tmp_path):
     assert first["test"] != second["test"]
     assert first["hardware"]["threads"] == 1
     assert first["label"] == "32"  # not a number, as Hydra reads it
-    assert first["command"].startswith("python -m benchmarks.forecasting ")
+    assert first["command"].startswith("python -m benchmarks forecasting ")
     assert "seed=1" in first["command"]
     table = command("results.jsonl", module="benchmarks.table").stdout.splitlines()
     mean = (first["test"]["mae"] + second["test"]["mae"]) / 2
     assert table[2].startswith(f"| gpvar | ar | 32 | 2 | {mean:.4f} ± ")
 
 
-def test_resume(make_cfg, command, quick, gpvar_dir, tmp_path):
+def test_resume(make_settings, command, quick, gpvar_dir, tmp_path):
     # From the second epoch on the steps are huge, so that the best epoch is before the resuming.
     scheduler = "lr_scheduler={name: MultiStepLR, hparams: {milestones: [1], gamma: 1e6}}"
     shared = ["model=ar", f"data_dir={gpvar_dir}", *quick, scheduler]
-    run(make_cfg(*shared))
+    run(make_settings(*shared))
     last = tmp_path / "run" / "last.ckpt"
     before = last.read_bytes()
     command("config=default", *shared, "epochs=3", f"ckpt_path={last}")

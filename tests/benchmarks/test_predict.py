@@ -22,14 +22,16 @@ NODES = 10
 
 
 @pytest.fixture
-def train(make_cfg, quick, la_dir):
+def train(make_settings, quick, la_dir):
     """Train on the small METR-LA; return the outcome and the raw readings, empty where they are missing."""
     raw = pd.read_hdf(la_dir / "metr_la.h5")
     raw.columns = raw.columns.astype(str)
 
     def run(*overrides):
         outcome = fit_and_score(
-            make_cfg("model=latentgnn", "dataset=la", *quick, *TINY, *overrides, data_dir=la_dir)
+            make_settings(
+                "model=latentgnn", "dataset=la", *quick, *TINY, *overrides, data_dir=la_dir
+            )
         )
         return outcome, raw.replace(0.0, np.nan)
 

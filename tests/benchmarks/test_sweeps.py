@@ -36,5 +36,6 @@ def test_optuna_minimizes_the_validation_error_in_jobs_side_by_side(
 
 @pytest.mark.parametrize(("mae", "expected"), [(0.5, 0.5), (None, math.inf)])
 def test_a_model_that_forecasts_no_number_is_the_worst(monkeypatch, mae, expected):
-    monkeypatch.setattr(forecasting, "run", lambda cfg: {"val": {"mae": mae}})
+    monkeypatch.setattr(forecasting.Settings, "resolve", lambda cfg: cfg)
+    monkeypatch.setattr(forecasting, "run", lambda settings: {"val": {"mae": mae}})
     assert objective(None) == expected

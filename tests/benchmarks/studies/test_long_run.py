@@ -40,9 +40,9 @@ def test_a_footprint_sees_handles_and_memory(tmp_path):
     assert after.mib == pytest.approx(before.mib, rel=0.01)
 
 
-def test_epochs_with_workers_leave_nothing_open(make_cfg, la_dir):
-    cfg = make_cfg(dataset="la", data_dir=la_dir, workers=1, batch_size=64)
-    seen, before, after = watch(cfg, 8, 2)  # of epochs of four steps
+def test_epochs_with_workers_leave_nothing_open(make_settings, la_dir):
+    settings = make_settings(dataset="la", data_dir=la_dir, workers=1, batch_size=64)
+    seen, before, after = watch(settings, 8, 2)  # of epochs of four steps
     assert [one.step for one in seen] == [2, 4, 6, 8]
     assert max(one.children for one in seen) == 1 + before.children
     assert after.children == before.children

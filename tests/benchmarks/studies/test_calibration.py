@@ -21,9 +21,9 @@ QUICK = ("epochs=1", "batch_size=32", "model.hparams.hidden_size=8")
 
 def test_scores_of_the_test_part(la_dir, tmp_path):
     texts = ["model=latentgnn", "dataset=la", f"data_dir={la_dir}", "+model.hparams.head=gaussian"]
-    cfg = compose_run([*texts, *QUICK], tmp_path, 1)
-    data = load_data(cfg)
-    predictor = build_predictor(cfg, data).eval()
+    settings = compose_run([*texts, *QUICK], tmp_path, 1)
+    data = load_data(settings)
+    predictor = build_predictor(settings, data).eval()
     found = calibration.score(Outcome({}, predictor, data, None))
     errors, widths = [], []
     with torch.no_grad():

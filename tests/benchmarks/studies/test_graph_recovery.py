@@ -11,7 +11,7 @@ from benchmarks.data import gpvar
 from benchmarks.data.datasets import load_dataset
 from benchmarks.data.windows import load_data
 from benchmarks.report.records import read_records
-from benchmarks.settings import compose_run
+from benchmarks.settings import CONFIG_DIR, compose_run
 from benchmarks.studies import graph_recovery as benchmark
 from benchmarks.studies import learned_graphs
 from benchmarks.studies import study as runs
@@ -88,9 +88,11 @@ def test_both_rules():
 
 
 @pytest.mark.parametrize("hide", [True, False])
-def test_hidden_graph(make_cfg, small_gpvar120, hide):
+def test_hidden_graph(make_settings, small_gpvar120, hide):
     override = f"dataset.hide_graph={str(hide).lower()}"
-    data = load_data(make_cfg(override, dataset="gpvar120", model="gwnet", data_dir=small_gpvar120))
+    data = load_data(
+        make_settings(override, dataset="gpvar120", model="gwnet", data_dir=small_gpvar120)
+    )
     source, target = torch.as_tensor(data.windows.edge_index)
     assert torch.equal(source, target) is hide
     assert set(source.tolist()) == set(range(12))
@@ -112,7 +114,7 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
         ("agcrn", 4),
     ]
     assert [len(r["graphs"]) for r in records] == [2, 1, 2, 1]
-    assert records[0]["command"].startswith("python -m benchmarks.graph_recovery --datasets ")
+    assert records[0]["command"].startswith("python -m benchmarks graph-recovery --datasets ")
     (figure,) = (tmp_path / "runs").glob("gpvar120_directed_latentgnn_4_*/graph.png")
     assert figure.stat().st_size > 0
     text = out.read_text()
@@ -151,21 +153,23 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     assert "| tsl AGCRNModel | 4 |" in row
 
 
-def test_the_floor_is_of_one_step(make_cfg, small_gpvar120):
-    data = load_data(make_cfg("horizon=2", dataset="gpvar120", model="ar", data_dir=small_gpvar120))
+def test_the_floor_is_of_one_step(make_settings, small_gpvar120):
+    data = load_data(
+        make_settings("horizon=2", dataset="gpvar120", model="ar", data_dir=small_gpvar120)
+    )
     with pytest.raises(ValueError, match=r"'horizon' must be 1 for a noise floor \(got 2\)"):
         learned_graphs.noise_floor(data)
 
 
 def test_the_choice_of_a_run_sees_no_graph(tmp_path):
     for model in benchmark.OVERRIDES:
-        cfg = compose_run(benchmark.make_overrides("gpvar", model), tmp_path, 3)
-        assert cfg.dataset.hide_graph
-        assert cfg.run.seed == cfg.seed == 3
+        settings = compose_run(benchmark.make_overrides("gpvar", model), tmp_path, 3)
+        assert settings.dataset.hide_graph
+        assert settings.seed == settings.config["seed"] == 3
 
 
 def test_the_page_holds_the_rows_of_its_lines(tmp_path, monkeypatch, capsys):
-    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    results = CONFIG_DIR.parent / "results"
     (tmp_path / "results.jsonl").write_bytes((results / "graph_recovery.jsonl").read_bytes())
     monkeypatch.setattr(benchmark, "baselines", lambda *_: [])  # they need the series
     arguments = ["--no-training", "--run-dir", str(tmp_path), "--overrides"]

@@ -120,16 +120,16 @@ def test_models():
 
 @pytest.mark.parametrize("model", ["persistence", "ha"])
 @pytest.mark.parametrize("dataset", ["la", "gpvar"])
-def test_scores_on_the_test_split(make_cfg, la_dir, gpvar_dir, model, dataset):
-    cfg = make_cfg(
+def test_scores_on_the_test_split(make_settings, la_dir, gpvar_dir, model, dataset):
+    settings = make_settings(
         "+trainer.enable_progress_bar=false",
         dataset=dataset,
         model=model,
         data_dir=la_dir if dataset == "la" else gpvar_dir,
         batch_size=7,
     )
-    record = run(cfg)
-    data = load_data(cfg)
+    record = run(settings)
+    data = load_data(settings)
     windows, module = data.windows, data.datamodule
     target = windows.target.numpy()
     mask = windows.mask.numpy()
@@ -165,6 +165,6 @@ def test_scores_on_the_test_split(make_cfg, la_dir, gpvar_dir, model, dataset):
     assert record["seconds_per_epoch"] is None
 
 
-def test_a_checkpoint_is_refused(make_cfg):
+def test_a_checkpoint_is_refused(make_settings):
     with pytest.raises(ValueError, match="'ckpt_path' must be null for model ha"):
-        run(make_cfg(model="ha", ckpt_path="any.ckpt"))
+        run(make_settings(model="ha", ckpt_path="any.ckpt"))

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from benchmarks.data.windows import load_data
 from benchmarks.report.records import read_records
 from benchmarks.run.experiment import build_predictor
-from benchmarks.settings import compose_run
+from benchmarks.settings import CONFIG_DIR, compose_run
 from benchmarks.studies import ablation, calibration
 from benchmarks.studies import study as runs
 
@@ -37,10 +35,10 @@ def test_every_row_is_a_change_of_the_preset(la_dir, tmp_path, row):
     preset = compose_run(given, tmp_path, 1)
     # The stand-in has 10 nodes only.
     texts = [text.replace("k_neighbors=16", "k_neighbors=10") for text in ablation.ROWS[row]]
-    cfg = compose_run([*given, *texts], tmp_path, 1)
-    assert (cfg == preset) is (row == ablation.FULL)
-    data = load_data(cfg)
-    predictor = build_predictor(cfg, data).train()
+    settings = compose_run([*given, *texts], tmp_path, 1)
+    assert (settings == preset) is (row == ablation.FULL)
+    data = load_data(settings)
+    predictor = build_predictor(settings, data).train()
     out = predictor.predict_batch(data.windows[torch.arange(4)], preprocess=False, postprocess=True)
     assert out.shape == (4, 12, 10, 1)
     assert out.isfinite().all()
@@ -127,7 +125,7 @@ PAGES = {"ablation": ablation, "calibration": calibration}
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_holds_the_table_of_its_lines(tmp_path, name, capsys):
-    results = Path(__file__).parents[2] / "benchmarks" / "results"
+    results = CONFIG_DIR.parent / "results"
     (tmp_path / "results.jsonl").write_bytes((results / f"{name}.jsonl").read_bytes())
     arguments = ["--no-training", "--run-dir", str(tmp_path)]
     arguments += ["--overrides", "epochs=12", "+trainer.enable_progress_bar=false"]

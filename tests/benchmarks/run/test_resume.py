@@ -35,7 +35,7 @@ from benchmarks.run.resume import find_last
 
 pytestmark = pytest.mark.tsl
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 #: A tiny model that draws random numbers in every way: order of the windows, dropout, teacher forcing.
 TINY = (
@@ -412,9 +412,9 @@ def test_a_short_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def ar(make_cfg, quick, gpvar_dir):
+def ar(make_settings, quick, gpvar_dir):
     """Configurations of a model that trains in no time."""
-    return partial(make_cfg, *quick, model="ar", data_dir=gpvar_dir)
+    return partial(make_settings, *quick, model="ar", data_dir=gpvar_dir)
 
 
 @pytest.fixture
@@ -579,7 +579,7 @@ def test_last_is_the_newest_of_the_same_run(ar, tmp_path):
     def leave(name, age, *overrides):
         folder = tmp_path / "logs" / "any" / name
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(ar(*overrides), resolve=True))
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(ar(*overrides).config))
         (folder / "last.ckpt").touch()
         os.utime(folder / "last.ckpt", (1e9 - age, 1e9 - age))
         return str(folder / "last.ckpt")
@@ -602,12 +602,12 @@ def test_last_is_the_newest_of_the_same_run(ar, tmp_path):
     assert find_last(ar(root)) == str(tmp_path / "run" / "last.ckpt")
 
 
-def test_a_model_with_a_graph_among_its_arguments_goes_on(make_cfg, gpvar_dir, tmp_path):
+def test_a_model_with_a_graph_among_its_arguments_goes_on(make_settings, gpvar_dir, tmp_path):
     overrides = [text for text in TINY if not text.startswith(("epochs", "model="))]
     overrides += ["model=latentgnn", "+model.hparams.candidates=connectivity"]
-    cfg = partial(make_cfg, *overrides, data_dir=gpvar_dir)
-    assert run(cfg(epochs=1))["epochs"] == 1
-    assert run(cfg(epochs=2, ckpt_path="last"))["epochs"] == 2
+    settings = partial(make_settings, *overrides, data_dir=gpvar_dir)
+    assert run(settings(epochs=1))["epochs"] == 1
+    assert run(settings(epochs=2, ckpt_path="last"))["epochs"] == 2
     (tmp_path / "run").rename(tmp_path / "before")
     path = tmp_path / "before" / "last.ckpt"
     checkpoint = read_checkpoint(path, "ckpt_path")
@@ -616,7 +616,7 @@ def test_a_model_with_a_graph_among_its_arguments_goes_on(make_cfg, gpvar_dir, t
     torch.save(checkpoint, path)
     message = "candidates is a tensor of shape .*, not a tensor of shape "
     with pytest.raises(ValueError, match=message):
-        run(cfg(epochs=3, ckpt_path=path))
+        run(settings(epochs=3, ckpt_path=path))
 
 
 def test_random_states_survive_a_checkpoint(tmp_path):

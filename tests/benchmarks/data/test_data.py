@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,20 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.data import windows as data_module
-from benchmarks.data.datasets import DATASETS, load_dataset
+from benchmarks.data.datasets import load_dataset
 from benchmarks.data.windows import load_data
+from benchmarks.zoo import DATASETS
 
 pytestmark = pytest.mark.tsl
 
 
-def test_windows_of_la(make_cfg, la_dir, la_raw):
-    data = load_data(make_cfg(dataset="la", model="rnn", data_dir=la_dir, batch_size=8))
+def test_windows_of_la(make_settings, la_dir, la_raw):
+    data = load_data(make_settings(dataset="la", model="rnn", data_dir=la_dir, batch_size=8))
     raw = pd.read_hdf(la_raw / "metr_la.h5")
     filled = raw.where(raw != 0).ffill().to_numpy(np.float32)
     batch = data.windows[torch.arange(5, 8)]
     scaler = data.windows.scalers["target"]
-    x = batch.input.x * (scaler.scale + 5e-8) + scaler.bias
+    x = scaler.inverse_transform(batch.input.x)
     assert batch.input.x.shape == (3, 12, 10, 1)
     for i in range(3):
         first = 5 + i
@@ -38,9 +39,9 @@ def test_windows_of_la(make_cfg, la_dir, la_raw):
     np.testing.assert_allclose(scaler.bias.item(), expected, rtol=1e-5)
 
 
-def test_marks(make_cfg, la_dir, gpvar_dir):
+def test_marks(make_settings, la_dir, gpvar_dir):
     def marks(**values):
-        return load_data(make_cfg(model="ar", batch_size=8, **values)).marks()
+        return load_data(make_settings(model="ar", batch_size=8, **values)).marks()
 
     assert marks(dataset="la", data_dir=la_dir) == {"15": 2, "30": 5, "60": 11}
     assert marks(dataset="la", data_dir=la_dir, horizon=6) == {"15": 2, "30": 5}
@@ -48,23 +49,23 @@ def test_marks(make_cfg, la_dir, gpvar_dir):
     assert marks(dataset="gpvar", data_dir=gpvar_dir, horizon=3) == {"step 1": 0, "step 3": 2}
 
 
-def test_gpvar_is_split_70_10_20(make_cfg, gpvar_dir):
-    module = load_data(make_cfg(dataset="gpvar", model="ar", data_dir=gpvar_dir)).datamodule
+def test_gpvar_is_split_70_10_20(make_settings, gpvar_dir):
+    module = load_data(make_settings(dataset="gpvar", model="ar", data_dir=gpvar_dir)).datamodule
     windows = 220 - 4  # of window 4 and horizon 1
     assert module.test_len == int(0.2 * windows)
     # tsl leaves the window's length out between the parts, so that they share no input
     assert module.val_len == int(0.125 * (windows - module.test_len)) - 4
     assert module.train_len == windows - module.test_len - (module.val_len + 4) - 4
     assert (
-        load_data(make_cfg(dataset="gpvar", model="ar", data_dir=gpvar_dir)).model_kwargs()[
+        load_data(make_settings(dataset="gpvar", model="ar", data_dir=gpvar_dir)).model_kwargs()[
             "exog_size"
         ]
         == 0
     )
 
 
-def test_index_covariates(make_cfg, la_dir):
-    data = load_data(make_cfg(dataset="la", model="stid", data_dir=la_dir))
+def test_index_covariates(make_settings, la_dir):
+    data = load_data(make_settings(dataset="la", model="stid", data_dir=la_dir))
     u = data.windows.covariates["u"]
     assert u.dtype == torch.int64
     steps = np.arange(len(u))
@@ -74,17 +75,20 @@ def test_index_covariates(make_cfg, la_dir):
 
 
 @pytest.fixture
-def taking_all(monkeypatch):
+def taking_all(make_settings):
     """Let a model pass for one whose forward takes a mask and future covariates."""
-    monkeypatch.setattr(
-        data_module, "forward_inputs", lambda _: ("x", "u", "input_mask", "u_future")
-    )
+
+    def make(*overrides, **values):
+        settings = make_settings(*overrides, **values)
+        model = replace(settings.model, inputs=("x", "u", "input_mask", "u_future"))
+        return replace(settings, model=model)
+
+    return make
 
 
-@pytest.mark.usefixtures("taking_all")
-def test_mask_and_future_covariates_as_inputs(make_cfg, la_dir, la_raw):
-    cfg = make_cfg("dataset.future_u=true", dataset="la", model="rnn", data_dir=la_dir)
-    batch = load_data(cfg).windows[torch.tensor([4, 40])]
+def test_mask_and_future_covariates_as_inputs(taking_all, la_dir, la_raw):
+    settings = taking_all("dataset.future_u=true", dataset="la", model="rnn", data_dir=la_dir)
+    batch = load_data(settings).windows[torch.tensor([4, 40])]
     valid = pd.read_hdf(la_raw / "metr_la.h5").to_numpy() != 0
     for i, first in enumerate((4, 40)):
         window = slice(first, first + 12)
@@ -97,14 +101,13 @@ def test_mask_and_future_covariates_as_inputs(make_cfg, la_dir, la_raw):
     assert "mask" not in batch.input.keys()  # noqa: SIM118 (a view iterates over values)
 
 
-@pytest.mark.usefixtures("taking_all")
-def test_input_mask_can_be_left_out(make_cfg, la_dir):
-    cfg = make_cfg("dataset.input_mask=false", dataset="la", model="rnn", data_dir=la_dir)
-    assert "input_mask" not in load_data(cfg).windows.input_map
+def test_input_mask_can_be_left_out(taking_all, la_dir):
+    settings = taking_all("dataset.input_mask=false", dataset="la", model="rnn", data_dir=la_dir)
+    assert "input_mask" not in load_data(settings).windows.input_map
 
 
-def test_models_without_them_get_neither(make_cfg, la_dir):
-    windows = load_data(make_cfg(dataset="la", model="rnn", data_dir=la_dir)).windows
+def test_models_without_them_get_neither(make_settings, la_dir):
+    windows = load_data(make_settings(dataset="la", model="rnn", data_dir=la_dir)).windows
     assert set(windows.input_map) == {"x", "u"}
 
 
@@ -114,11 +117,11 @@ def test_models_without_them_get_neither(make_cfg, la_dir):
     [("latentgnn", "la", True), ("latentgnn", "gpvar", False), ("rnn", "la", False)],
 )
 def test_future_u_where_model_and_dataset_have_it(
-    make_cfg, la_dir, gpvar_dir, model, dataset, possible, asked
+    make_settings, la_dir, gpvar_dir, model, dataset, possible, asked
 ):
     folder = la_dir if dataset == "la" else gpvar_dir
     override = f"dataset.future_u={str(asked).lower()}"
-    data = load_data(make_cfg(override, dataset=dataset, model=model, data_dir=folder))
+    data = load_data(make_settings(override, dataset=dataset, model=model, data_dir=folder))
     fed = asked and possible
     assert ("u_future" in data.windows.input_map) is fed
     assert data.model_kwargs()["future_exog_size"] == (2 if fed else 0)
@@ -236,12 +239,11 @@ def test_data_dir_null_means_the_storage_of_tsl(monkeypatch, gpvar_dir):
     assert load_dataset("gpvar").length == 220
 
 
-def test_unknown_dataset(make_cfg):
-    cfg = make_cfg("dataset.name=metr", dataset="la", model="rnn")
+def test_unknown_dataset(make_settings):
     with pytest.raises(
         ValueError, match=r"'dataset.name' must be one of gpvar, la, .* \(got 'metr'\)"
     ):
-        load_data(cfg)
+        make_settings("dataset.name=metr", dataset="la", model="rnn")
 
 
 @pytest.mark.parametrize(
@@ -253,19 +255,19 @@ def test_unknown_dataset(make_cfg):
         (160, "overlapping parts"),
     ],
 )
-def test_too_short_a_series(make_cfg, la_dir, span, found):
-    cfg = make_cfg(dataset="la", model="rnn", data_dir=la_dir, window=span, horizon=span)
+def test_too_short_a_series(make_settings, la_dir, span, found):
+    settings = make_settings(dataset="la", model="rnn", data_dir=la_dir, window=span, horizon=span)
     with pytest.raises(ValueError, match=rf"'dataset.splitting' .* \(got {found} from 480 steps"):
-        load_data(cfg)
+        load_data(settings)
 
 
-def test_los_loop(make_cfg, tmp_path):
+def test_los_loop(make_settings, tmp_path):
     source = os.environ.get("LOS_LOOP_DIR")
     if not source:
         pytest.skip("LOS_LOOP_DIR does not name the folder of the Los-loop data")
     folder = tmp_path / "los"
     shutil.copytree(Path(source), folder)
-    data = load_data(make_cfg(dataset="la", model="ar", data_dir=folder))
+    data = load_data(make_settings(dataset="la", model="ar", data_dir=folder))
     assert data.windows.shape == (2016, 207, 1)
     assert data.windows.edge_index.shape[0] == 2
     assert data.model_kwargs()["exog_size"] == 2

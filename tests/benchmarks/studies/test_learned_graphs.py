@@ -21,15 +21,15 @@ def test_shares_of_correlations():
     assert graph.threshold == 0.5
 
 
-def make_predictor(make_cfg, folder, model, *overrides):
-    cfg = make_cfg(*overrides, dataset="gpvar120", model=model, data_dir=folder)
-    data = load_data(cfg)
-    return build_predictor(cfg, data).eval(), data
+def make_predictor(make_settings, folder, model, *overrides):
+    settings = make_settings(*overrides, dataset="gpvar120", model=model, data_dir=folder)
+    data = load_data(settings)
+    return build_predictor(settings, data).eval(), data
 
 
-def test_graph_of_each_layer(make_cfg, small_gpvar120):
+def test_graph_of_each_layer(make_settings, small_gpvar120):
     predictor, data = make_predictor(
-        make_cfg,
+        make_settings,
         small_gpvar120,
         "latentgnn",
         "model.hparams.k_neighbors=3",
@@ -49,9 +49,9 @@ def test_graph_of_each_layer(make_cfg, small_gpvar120):
             assert graph[i].tolist() == pytest.approx(expected, abs=1e-6)
 
 
-def test_mean_over_windows(make_cfg, small_gpvar120):
+def test_mean_over_windows(make_settings, small_gpvar120):
     predictor, data = make_predictor(
-        make_cfg, small_gpvar120, "latentgnn", "model.hparams.dynamic=true"
+        make_settings, small_gpvar120, "latentgnn", "model.hparams.dynamic=true"
     )
     batches = list(data.datamodule.test_dataloader(batch_size=32))
     sizes = [batch.input.x.size(0) for batch in batches]
@@ -70,8 +70,8 @@ def influence(function, nodes):
 
 
 @pytest.mark.parametrize("model", ["gwnet", "agcrn"])
-def test_adaptive_adjacency_of_tsl(make_cfg, small_gpvar120, model):
-    predictor, data = make_predictor(make_cfg, small_gpvar120, model)
+def test_adaptive_adjacency_of_tsl(make_settings, small_gpvar120, model):
+    predictor, data = make_predictor(make_settings, small_gpvar120, model)
     network = predictor.model
     if model == "gwnet":
         left, right = network.source_embeddings.emb, network.target_embeddings.emb

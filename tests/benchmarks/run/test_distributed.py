@@ -48,10 +48,10 @@ RNN = (
 )
 
 
-def run_alone(cfg):
+def run_alone(settings):
     """In this process, seeded as tsl's Experiment does."""
-    seed_everything(cfg.seed)
-    return run(cfg)
+    seed_everything(settings.seed)
+    return run(settings)
 
 
 def assert_same_weights(one, other):
@@ -67,12 +67,12 @@ def assert_same_errors(one, other):
                 assert found[metric] == pytest.approx(expected[metric], rel=1e-5)
 
 
-def test_two_processes_reach_what_one_reaches(make_cfg, command, la_dir, tmp_path):
+def test_two_processes_reach_what_one_reaches(make_settings, command, la_dir, tmp_path):
     # With a configuration of one's own, which the second process has to read, too.
     config = shutil.copytree(CONFIG_DIR, tmp_path / "config")
     text = (config / "default.yaml").read_text()
     (config / "mine.yaml").write_text(text.replace("loss: mae", "loss: mse"))
-    single = run_alone(make_cfg(*LATENT, "loss=mse", data_dir=la_dir))
+    single = run_alone(make_settings(*LATENT, "loss=mse", data_dir=la_dir))
     done = command(f"config_path={config}", "config=mine", *LATENT, *TWO, f"data_dir={la_dir}")
 
     assert done.stdout.count("MAPE (%)") == 1
@@ -89,7 +89,7 @@ def test_two_processes_reach_what_one_reaches(make_cfg, command, la_dir, tmp_pat
     assert_same_weights(tmp_path / "run" / "last.ckpt", folder / "last.ckpt")
 
 
-def test_two_processes_end_together_and_go_on(make_cfg, command, gpvar_dir, tmp_path):
+def test_two_processes_end_together_and_go_on(make_settings, command, gpvar_dir, tmp_path):
     arguments = (*RNN, *TWO, f"data_dir={gpvar_dir}")
     env = {**os.environ, "PYTHONPATH": str(CONFIG_DIR.parents[1]), "OMP_NUM_THREADS": "1"}
     started = [sys.executable, "-m", "benchmarks.forecasting", *arguments]
@@ -108,7 +108,7 @@ def test_two_processes_end_together_and_go_on(make_cfg, command, gpvar_dir, tmp_
     launcher = ("--nproc_per_node=2", "-m", "benchmarks.forecasting")
     command(*launcher, *arguments, epochs, "ckpt_path=last", module="torch.distributed.run")
     assert [*tmp_path.rglob("last.ckpt")] == [last]
-    single = run_alone(make_cfg(*RNN, epochs, data_dir=gpvar_dir))
+    single = run_alone(make_settings(*RNN, epochs, data_dir=gpvar_dir))
     resumed, _ = read_records([tmp_path / "results.jsonl"])
     assert resumed["epochs"] == single["epochs"]
     assert resumed["test"]["mae"] == pytest.approx(single["test"]["mae"], rel=1e-5)

@@ -365,7 +365,7 @@ def test_every_section_runs_end_to_end(tmp_path, capsys):
     assert capsys.readouterr().out.strip() == text.strip()
     assert text.startswith("## Speed\n")
     for fact in (
-        "`python -m benchmarks.speed --quick --threads 1 --repeats 1 --out ",
+        "`python -m benchmarks speed --quick --threads 1 --repeats 1 --out ",
         f"torch {torch.__version__}",
         "threads 1",
         "Quick run on small shapes",
