@@ -10,8 +10,11 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from tsl_latentgnn.models import PRESETS
+
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import optim
@@ -45,6 +48,10 @@ SETTINGS = (
         "trainer",
     ),
 )
+
+# The presets of the package, as `preset@model.hparams` of a configuration: each of their keys may be overridden.
+for _name, _options in PRESETS.items():
+    ConfigStore.instance().store(group="model/preset", name=_name, node=_options)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import cmath
 import math
 
+from tsl_latentgnn.models import PRESETS
+
 import torch
+
+
+def small_preset(**changes):
+    """Options of the preset that is the default of the models, but for sizes that a test can afford."""
+    return {**PRESETS["state"], "hidden_size": 8, "node_emb_size": 4, **changes}
 
 
 def complex_weight(layer):

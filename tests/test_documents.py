@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from PIL import Image
-from presets import small_preset
+from references import small_preset
 
 ROOT = Path(__file__).parents[1]
 SECTIONS = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")

@@ -13,7 +13,7 @@ from tsl_latentgnn.nn.functional import select as select_sources
 import pytest
 import torch
 from marks import needs_compiler
-from presets import small_preset
+from references import small_preset
 from torch.nn import Linear
 
 NODES, STEPS, HORIZON = 9, 4, 2

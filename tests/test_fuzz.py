@@ -124,7 +124,7 @@ MODEL_OPTIONS = {
     "modes": st.sampled_from([None, (1, 1), (8, 8)]),
     "conv_smoothing": st.booleans(),
     "gaussian_smoothing": st.booleans(),
-    "head": st.sampled_from([None, "gaussian"]),
+    "likelihood": st.sampled_from([None, "gaussian"]),
 }
 
 
@@ -224,7 +224,7 @@ def test_latent_graph(sizes, wild, data):
 )
 def test_seq2seq(sizes, horizon, k, hidden_size, ratio, given_options, forcing, data):
     batch, steps, nodes, features = sizes
-    given_options = {name: v for name, v in given_options.items() if name != "head"}
+    given_options = {name: v for name, v in given_options.items() if name != "likelihood"}
     model = attempt(
         Seq2SeqLatentGNN, features, hidden_size, nodes, horizon, k, ratio, **given_options
     )

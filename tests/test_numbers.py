@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from presets import small_preset
+from references import small_preset
 
 DOCUMENTED = {"hidden_size": 8}
 PRESET = small_preset(dropout=0.0)
@@ -42,7 +42,7 @@ def assert_finite_gradients(model, out):
             "decoder": st.sampled_from(["attention", "direct"]),
             "modes": st.sampled_from([None, (2, 2)]),
             "norm": st.sampled_from([None, "layer", "batch", "graph"]),
-            "head": st.sampled_from([None, "gaussian"]),
+            "likelihood": st.sampled_from([None, "gaussian"]),
             "dynamic": st.booleans(),
             "residual": st.booleans(),
         }

@@ -21,7 +21,7 @@ def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[st
 
     The batch size is left open, the window and the choice of inputs are as in ``inputs``. The outputs are those of
     ``model(**inputs)`` to within rounding: where two sources of a target score the same to the last digit, the file may
-    choose the other one. With ``head="gaussian"`` it holds the mean.
+    choose the other one. With ``likelihood="gaussian"`` it holds the mean.
 
     .. code-block:: python
 

@@ -1,7 +1,7 @@
 """Are the intervals of a Gaussian head as wide as they should be?
 
-``python -m benchmarks calibration --data-dir data/la`` trains the preset with ``head="gaussian"``, fits the width of
-its intervals on the validation part, and scores them on the test part, before and after.
+``python -m benchmarks calibration --data-dir data/la`` trains the preset with ``likelihood="gaussian"``, fits the width
+of its intervals on the validation part, and scores them on the test part, before and after.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run(seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
         dict: As :func:`benchmarks.studies.study.run_once`, with the factors of the calibration, and under each of
         :data:`STAGES` the scores of :func:`score`.
     """
-    texts = ["model=latentgnn", f"dataset={options.dataset}", "+model.hparams.head=gaussian"]
+    texts = ["model=latentgnn", f"dataset={options.dataset}", "+model.hparams.likelihood=gaussian"]
     return run_once([*texts, *options.overrides], seed, options, _calibrate)
 
 

@@ -47,7 +47,7 @@ def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
 @torch.no_grad()
 def mean_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
     """Mean attention ``[N, N]`` of each latent layer over the windows of all batches, in the order of the layers."""
-    layers = range(len(predictor.model.network.graph_encoder.convs))
+    layers = range(len(predictor.model.graph_encoder.convs))
     totals, count = [torch.zeros(()) for _ in layers], 0
     for batch in batches:
         for layer in layers:

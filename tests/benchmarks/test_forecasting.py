@@ -185,7 +185,7 @@ def test_candidates_are_the_edges_of_the_dataset(make_settings, gpvar_dir):
         data_dir=gpvar_dir,
     )
     data = load_data(settings)
-    table = build_predictor(settings, data).model.network.graph_encoder.convs[0].candidates
+    table = build_predictor(settings, data).model.graph_encoder.convs[0].candidates
     source, target = data.windows.edge_index.tolist()
     expected = {(i, i) for i in range(table.size(0))} | set(zip(target, source, strict=True))
     assert {(i, j) for i, row in enumerate(table.tolist()) for j in row if j >= 0} == expected

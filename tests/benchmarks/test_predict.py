@@ -73,7 +73,7 @@ def test_forecasts_are_those_of_the_benchmark(train, tmp_path, capsys):
 
 def test_intervals_from_the_file_of_the_dataset(train, la_dir, tmp_path):
     pytest.importorskip("pyarrow")
-    outcome, _ = train("+model.hparams.head=gaussian")
+    outcome, _ = train("+model.hparams.likelihood=gaussian")
     out = tmp_path / "forecasts.parquet"
     options = ["--missing", "0", "--batch-size", "7", "--quantiles", "0.05", "0.5", "0.95"]
     main(["predict", outcome.checkpoint, str(la_dir / "metr_la.h5"), "--out", str(out), *options])

@@ -40,7 +40,13 @@ def make(seed=0, model=None, **options):
     """A predictor around a small model."""
     torch.manual_seed(seed)
     model_kwargs = {"input_size": 1, "output_size": 1, "horizon": HORIZON, "n_nodes": NODES}
-    model_kwargs |= {"hidden_size": 4, "k_neighbors": 2, "modes": (2, 2), **(model or {})}
+    model_kwargs |= {
+        "preset": "seq2seq",
+        "hidden_size": 4,
+        "k_neighbors": 2,
+        "modes": (2, 2),
+        **(model or {}),
+    }
     options.setdefault("loss_fn", MaskedMAE())
     options.setdefault("metrics", {"mae": MaskedMAE(), "mse": MaskedMSE()})
     return LatentGNNPredictor(
@@ -53,7 +59,7 @@ def make(seed=0, model=None, **options):
 
 
 def make_gaussian(**options):
-    return make(model={"head": "gaussian"}, loss_fn=None, **options)
+    return make(model={"likelihood": "gaussian"}, loss_fn=None, **options)
 
 
 def scaling(data):

@@ -20,7 +20,7 @@ pytestmark = [
 def test_calibration_is_that_of_the_ordered_errors(level):
     data, predictor = make_data(channels=2), None
     predictor = make(
-        model={"input_size": 2, "output_size": 2, "head": "gaussian"}, loss_fn=None
+        model={"input_size": 2, "output_size": 2, "likelihood": "gaussian"}, loss_fn=None
     ).eval()
     batches = [make_batch(data), data.torch_dataset[torch.arange(20, 33)]]
     with torch.no_grad():
@@ -82,9 +82,9 @@ def test_calibration_leaves_the_mode_and_and_is_kept_in_the_state(tmp_path):
     assert predictor.training
     other = make_gaussian(seed=1)
     other.load_state_dict(predictor.state_dict())
-    torch.testing.assert_close(other.model.network.scale_factor, factors)
-    other.model.network.reset_parameters()
-    assert torch.equal(other.model.network.scale_factor, torch.ones(HORIZON, 1))
+    torch.testing.assert_close(other.model.scale_factor, factors)
+    other.model.reset_parameters()
+    assert torch.equal(other.model.scale_factor, torch.ones(HORIZON, 1))
 
 
 def test_calibration_does_not_read_what_is_missing():
@@ -113,5 +113,5 @@ def test_calibration_refuses(level, batches, message):
 
 
 def test_calibration_needs_a_gaussian_head():
-    with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
+    with pytest.raises(ValueError, match="'model' must have likelihood='gaussian'"):
         make().calibrate([make_batch(make_data())])

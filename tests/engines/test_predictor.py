@@ -249,7 +249,7 @@ def test_masked_nll():
 @pytest.mark.parametrize("channels", [1, 2])
 def test_quantiles_match_scipy(channels):
     data = make_data(channels)
-    sizes = {"input_size": channels, "output_size": channels, "head": "gaussian"}
+    sizes = {"input_size": channels, "output_size": channels, "likelihood": "gaussian"}
     levels = (0.1, 0.5, 0.75)
     predictor = make(model=sizes, loss_fn=None, quantiles=levels).eval()
     batch = make_batch(data)
@@ -379,7 +379,7 @@ def test_a_model_without_targets_cannot_be_forced():
     predictor = LatentGNNPredictor(rnn, MaskedMAE()).train()
     batch = make_batch(make_data())
     assert predictor.predict_batch(batch).shape == (6, HORIZON, NODES, 1)
-    with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
+    with pytest.raises(ValueError, match="'model' must have likelihood='gaussian'"):
         predictor.predict_distribution(batch)
     with pytest.raises(
         ValueError, match=r"'teacher_forcing_ratio' must be 0 .* \(got 0.5 with RNN"
@@ -388,7 +388,7 @@ def test_a_model_without_targets_cannot_be_forced():
 
 
 def test_a_point_forecast_has_no_distribution():
-    with pytest.raises(ValueError, match="'model' must have head='gaussian'"):
+    with pytest.raises(ValueError, match="'model' must have likelihood='gaussian'"):
         make().predict_distribution(make_batch(make_data()))
 
 

@@ -241,7 +241,7 @@ def test_teacher_forcing_matches_a_loop(where, residual):
     decoder=st.sampled_from(["attention", "direct"]),
     modes=st.sampled_from([None, (1, 1), (8, 8)]),
     node_emb_size=st.sampled_from([0, 2]),
-    head=st.sampled_from([None, "gaussian"]),
+    likelihood=st.sampled_from([None, "gaussian"]),
     layers=st.tuples(st.integers(1, 2), st.integers(1, 2)),
     switches=st.tuples(st.booleans(), st.booleans(), st.booleans(), st.booleans()),
     data=st.data(),
@@ -256,7 +256,7 @@ def test_shapes(
     decoder,
     modes,
     node_emb_size,
-    head,
+    likelihood,
     layers,
     switches,
     data,
@@ -281,7 +281,7 @@ def test_shapes(
         decoder=decoder,
         modes=modes,
         node_emb_size=node_emb_size,
-        likelihood=head,
+        likelihood=likelihood,
         latent_layers=layers[0],
         lstm_layers=layers[1],
         residual=switches[0],
@@ -294,7 +294,7 @@ def test_shapes(
     shape = (batch, horizon, nodes, channels[1])
     assert forecast.mean.shape == shape
     assert torch.isfinite(forecast.mean).all()
-    if head is None:
+    if likelihood is None:
         assert forecast.scale is None
     else:
         assert forecast.scale.shape == shape

@@ -7,7 +7,7 @@ from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 
 import pytest
 import torch
-from presets import small_preset
+from references import small_preset
 
 pytestmark = pytest.mark.tsl
 

@@ -174,7 +174,9 @@ def test_graph_of_each_layer():
     inputs = list(seen)
     for layer, conv in enumerate(convs):
         graph = model.latent_graph(x, layer=layer)
-        expected = conv.learner(inputs[layer]).graph((18,)).to_dense().view(6, 3, 5, 5).transpose(0, 1)
+        expected = (
+            conv.learner(inputs[layer]).graph((18,)).to_dense().view(6, 3, 5, 5).transpose(0, 1)
+        )
         torch.testing.assert_close(graph.to_dense(), expected)
         assert torch.equal(model.latent_graph(x, layer=layer - 3).weights, graph.weights)
     assert torch.equal(model.latent_graph(x).weights, graph.weights)

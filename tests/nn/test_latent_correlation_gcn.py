@@ -704,7 +704,7 @@ def test_candidates_in_a_state_dict(tmp_path):
         plain.load_state_dict(state)
     with pytest.raises(RuntimeError, match=r'Missing key.*"learner.candidates"'):
         other.load_state_dict(plain.state_dict())
-    with pytest.raises(RuntimeError, match="size mismatch for learner.candidates"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for learner\.candidates"):
         LatentCorrelationGCN(3, 4, 6, 2, candidates=EDGES[:, :1]).load_state_dict(state)
     # Without a parameter for each candidate the weights are those of a layer over all nodes.
     free = LatentCorrelationGCN(3, 4, 6, 2, static=2, candidates=EDGES)

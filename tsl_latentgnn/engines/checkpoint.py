@@ -11,11 +11,17 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from ..models import LatentForecaster
+from ..models.presets import fill_in
+from ..nn.graph_learner import take_old_names
+
 _ABSENT = object()
 
 
 def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice: str = "") -> Any:
     """Return what a checkpoint holds, on the CPU, without running any code that it may carry.
+
+    That of a :class:`~tsl_latentgnn.models.LatentGNNModel` from 0.1 is returned as 0.2 would have written it.
 
     Args:
         path: The file, or one that is open.
@@ -30,7 +36,7 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice:
 
     file = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return _renew(torch.load(file, map_location="cpu", weights_only=True))
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except pickle.UnpicklingError as error:
@@ -44,6 +50,33 @@ def read_checkpoint(path: str | os.PathLike[str] | IO[bytes], name: str, advice:
             f"'{name}' must be a whole checkpoint (got {file!r}, which is cut short, damaged or no checkpoint). "
             f"Take another one, such as the best one in the folder of its run{advice}."
         ) from error
+
+
+def _renew(checkpoint: Any) -> Any:
+    """Return a checkpoint of 0.1 with today's names of its weights and arguments, and any other as it is."""
+    if lacking(checkpoint, {"state_dict": dict, "hyper_parameters": dict}):
+        return checkpoint
+    weights, hparams = checkpoint["state_dict"], checkpoint["hyper_parameters"]
+    old = "model.network."
+    kwargs = hparams.get("model_kwargs")
+    if not (_is_ours(hparams.get("model_class")) and any(name.startswith(old) for name in weights)):
+        return checkpoint
+    weights = {name.replace(old, "model.", 1): value for name, value in weights.items()}
+    for prefix in {name.partition("lin_value.")[0] for name in weights if "lin_value." in name}:
+        take_old_names(weights, prefix)
+    if isinstance(kwargs, dict):
+        hparams = {**hparams, "model_kwargs": fill_in({"preset": "seq2seq", **kwargs})}
+    return {**checkpoint, "state_dict": weights, "hyper_parameters": hparams}
+
+
+def _is_ours(model_class: Any) -> bool:
+    return isinstance(model_class, type) and issubclass(model_class, LatentForecaster)
+
+
+def _complete(model_class: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a model with what their preset says, so that presets and their values compare."""
+    filled = fill_in(kwargs) if _is_ours(model_class) else kwargs
+    return {name: value for name, value in filled.items() if name != "preset"}
 
 
 def lacking(checkpoint: Any, parts: Mapping[str, type]) -> list[str]:
@@ -70,7 +103,8 @@ def model_differences(checkpoint: Mapping[str, Any], predictor: LightningModule)
         )
         kwargs = given.get("model_kwargs")
         found = found or unequal(
-            kwargs if isinstance(kwargs, dict) else {}, own.get("model_kwargs") or {}
+            _complete(own["model_class"], kwargs if isinstance(kwargs, dict) else {}),
+            _complete(own["model_class"], own.get("model_kwargs") or {}),
         )
     found = found or unequal(_shapes(checkpoint["state_dict"]), _shapes(predictor.state_dict()))
     return shorten(found)

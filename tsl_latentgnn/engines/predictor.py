@@ -40,7 +40,7 @@ class LatentGNNPredictor(Predictor):
 
     - **A dense start**: ``dense_epochs`` adds the callback :class:`~tsl_latentgnn.engines.DenseStart` to the trainer,
       in the place of one that the trainer was given.
-    - **The loss of a Gaussian head**: for a model with ``head="gaussian"`` the loss is the mean negative
+    - **The loss of a Gaussian head**: for a model with ``likelihood="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
@@ -152,12 +152,11 @@ class LatentGNNPredictor(Predictor):
     @property
     def is_gaussian(self) -> bool:
         """Whether the model has a Gaussian head."""
-        option = "likelihood" if hasattr(self.model, "likelihood") else "head"
-        return getattr(self.model, option, None) == "gaussian"
+        return getattr(self.model, "likelihood", None) == "gaussian"
 
     def _require_gaussian(self) -> None:
         if not self.is_gaussian:
-            raise ValueError("'model' must have head='gaussian' for a forecast distribution.")
+            raise ValueError("'model' must have likelihood='gaussian' for a forecast distribution.")
 
     def predict_batch(self, batch: Data, *args: Any, **kwargs: Any) -> Any:
         """As in tsl's Predictor, with teacher forcing while the module is in training mode."""
@@ -208,8 +207,7 @@ class LatentGNNPredictor(Predictor):
             stretch = interval_factors(errors, level)
         finally:
             self.train(training)
-        network = self.model if hasattr(self.model, "scale_factor") else self.model.network
-        factor = network.scale_factor.mul_(stretch)
+        factor = self.model.scale_factor.mul_(stretch)
         factor.clamp_(min=torch.finfo(factor.dtype).eps)  # without any error, a scale of 0 is none
         return factor.clone()
 

@@ -42,17 +42,16 @@ class Forecaster:
     """
 
     def __init__(self, model: LatentGNNModel, card: dict[str, Any]) -> None:
-        network = model.network
-        if network.input_size != 1:
+        if model.input_size != 1:
             raise ValueError(
-                f"'model' must read one channel of each sensor (got input_size={network.input_size})."
+                f"'model' must read one channel of each sensor (got input_size={model.input_size})."
             )
         self.model = model.eval()
         self.sensors: list[str] = card["sensors"]
         self.window: int = card["window"]
-        self.horizon: int = network.horizon
+        self.horizon: int = model.horizon
         self.step = pd.Timedelta(seconds=card["step_seconds"])
-        self.is_gaussian = model.head == "gaussian"
+        self.is_gaussian = model.likelihood == "gaussian"
         self._encoded: list[str] = card["encoded"]
         self._takes_mask = "input_mask" in card["inputs"]
         self._scaler = Scaler(card["bias"], card["scale"])
@@ -112,9 +111,9 @@ class Forecaster:
         inputs = {"x": self._scaler.transform(x).masked_fill(~present, 0.0)}
         if self._takes_mask:
             inputs["input_mask"] = present
-        if self.model.network.exog_size > 0:
+        if self.model.exog_size > 0:
             inputs["u"] = self._encode(issued, range(1 - self.window, 1))
-        if self.model.network.future_exog_size > 0:
+        if self.model.future_exog_size > 0:
             inputs["u_future"] = self._encode(issued, range(1, self.horizon + 1))
         forecast = self.model.forecast(**inputs)
         mean = self._scaler.inverse_transform(forecast.mean)

@@ -55,11 +55,13 @@ RENAMED = {"head": "likelihood", "num_nodes": "n_nodes"}
 
 
 def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options with what their preset says beside them, ``k_neighbors`` at most the number of nodes.
+    """Return the options by their names of today, with what their preset says beside them, whose ``k_neighbors`` is at
+    most the number of nodes.
 
     Raises:
         ValueError: If there is no such preset.
     """
+    options = {RENAMED.get(name, name): value for name, value in options.items()}
     preset = check_choice("preset", options.get("preset", "state"), tuple(PRESETS))
     filled = {**PRESETS[preset], **options}
     nodes = options.get("n_nodes")
@@ -81,7 +83,6 @@ def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
                 if new in kwargs or new in given:
                     raise TypeError(f"'{new}' must not be given twice (got '{old}', too).")
                 warn_renamed(f"{type(self).__name__}({old}=)", f"{new}=")
-                kwargs[new] = kwargs.pop(old)
         filled = fill_in({**given, **kwargs})
         init(self, *args, **{name: filled[name] for name in filled if name not in given})
 

@@ -20,7 +20,12 @@ QUICK = ("epochs=1", "batch_size=32", "model.hparams.hidden_size=8")
 
 
 def test_scores_of_the_test_part(la_dir, tmp_path):
-    texts = ["model=latentgnn", "dataset=la", f"data_dir={la_dir}", "+model.hparams.head=gaussian"]
+    texts = [
+        "model=latentgnn",
+        "dataset=la",
+        f"data_dir={la_dir}",
+        "+model.hparams.likelihood=gaussian",
+    ]
     settings = compose_run([*texts, *QUICK], tmp_path, 1)
     data = load_data(settings)
     predictor = build_predictor(settings, data).eval()

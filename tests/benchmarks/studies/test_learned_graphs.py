@@ -35,7 +35,7 @@ def test_graph_of_each_layer(make_settings, small_gpvar120):
         "model.hparams.k_neighbors=3",
         "model.hparams.latent_layers=3",
     )
-    layers = predictor.model.network.graph_encoder.convs
+    layers = predictor.model.graph_encoder.convs
     generator = torch.Generator().manual_seed(0)
     for layer in layers:
         layer.correlation.data.normal_(generator=generator)
