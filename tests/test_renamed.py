@@ -15,7 +15,6 @@ from tsl_latentgnn import _native, _renamed
 import pytest
 
 NAMES = {
-    "tsl_latentgnn.nn.Forecast": "tsl_latentgnn.models.Forecast",
     "tsl_latentgnn.nn.LatentForecaster": "tsl_latentgnn.models.LatentForecaster",
     "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.Forecaster",
     "tsl_latentgnn.predict.read_rows": "tsl_latentgnn.forecaster.read_rows",
@@ -35,7 +34,7 @@ CONTENTS = {
     "nn.latent_forecaster": "LatentForecaster",
     "nn.lstm_encoder": "LSTMEncoder",
     "nn.select_sources": "select_sources",
-    "nn.topk_attention": "topk_attention",
+    "nn.topk_attention": "topk_scores",
     "predict.forecaster": "Forecaster",
     "predict.rows": "read_rows",
     "predict.tables": None,
