@@ -147,7 +147,6 @@ class Settings:
         """
         config = _to_plain(cfg)
         run, dataset, label = config["run"], config["dataset"], config["label"]
-        scheduler = config["lr_scheduler"]
         check_name("dataset.name", dataset["name"], DATASETS)
         for key in dataset.keys() - DatasetChoice.__dataclass_fields__.keys():
             raise ValueError(f"'dataset' must have no key {key} (got {dataset[key]!r}).")
@@ -165,9 +164,7 @@ class Settings:
             "engine": _choose("engine", config, ENGINES),
             "loss": find_class("loss", config["loss"], LOSSES),
             "optimizer": _choose("optimizer", config, list_classes(optim, optim.Optimizer)),
-            "lr_scheduler": None
-            if scheduler is None
-            else _choose("lr_scheduler", config, schedulers),
+            "lr_scheduler": _choose("lr_scheduler", config, schedulers),
             "num_threads": cfg.get("num_threads"),
         }
         names = cls.__dataclass_fields__.keys() - resolved.keys()
@@ -178,8 +175,10 @@ class Settings:
         return {key: self.config[key] for key in SETTINGS}
 
 
-def _choose(key: str, config: Mapping[str, Any], places: Mapping[str, str]) -> Choice:
+def _choose(key: str, config: Mapping[str, Any], places: Mapping[str, str]) -> Choice | None:
     part = config[key]
+    if part is None:
+        return None
     found = find_class(f"{key}.name", part["name"], places)
     return Choice(part["name"], found, part.get("hparams") or {})
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -68,9 +67,3 @@ def test_the_record_has_the_settings_as_they_are_in_the_configuration(make_cfg):
 def test_an_unknown_key_of_the_dataset_is_refused(make_settings):
     with pytest.raises(ValueError, match=r"'dataset' must have no key colour \(got 'red'\)"):
         make_settings("+dataset.colour=red", dataset="la", model="rnn")
-
-
-def test_the_data_room_knows_no_model():
-    room = Path(__file__).parents[2] / "benchmarks" / "data"
-    for path in room.glob("*.py"):
-        assert "model.name" not in path.read_text(encoding="utf-8")

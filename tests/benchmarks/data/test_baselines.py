@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -168,3 +169,21 @@ def test_scores_on_the_test_split(make_settings, la_dir, gpvar_dir, model, datas
 def test_a_checkpoint_is_refused(make_settings):
     with pytest.raises(ValueError, match="'ckpt_path' must be null for model ha"):
         run(make_settings(model="ha", ckpt_path="any.ckpt"))
+
+
+def test_a_model_says_itself_what_it_is_fed(make_settings, gpvar_dir):
+    from tsl.data import HORIZON
+
+    class Nothing(HistoricalAverageModel):
+        @staticmethod
+        def prepare(datamodule):
+            windows = datamodule.torch_dataset
+            nothing = np.zeros(windows.shape, dtype=np.float32)
+            windows.add_covariate("average", nothing, "t n f", synch_mode=HORIZON)
+
+    settings = make_settings(dataset="gpvar", model="ha", data_dir=gpvar_dir)
+    data = load_data(replace(settings, model=replace(settings.model, cls=Nothing)))
+    batch = data.windows[torch.arange(3)]
+    assert batch.input["average"].shape == (3, 1, 30, 1)
+    assert not batch.input["average"].any()
+    assert not data.windows.scalers
