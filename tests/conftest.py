@@ -7,7 +7,6 @@ of those that a test does not seed itself.
 from __future__ import annotations
 
 import ipaddress
-import random
 import socket
 
 import numpy as np
@@ -31,7 +30,8 @@ def pytest_addoption(parser):
 @pytest.fixture(autouse=True)
 def seeded(request):
     """Start every test from the same random numbers, whichever ran before it in this process."""
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
+    # Not Python's own: PyG names the code that it generates by it, and would take that of another test.
+    for seed in (np.random.seed, torch.manual_seed):
         seed(request.config.getoption("draw"))
 
 

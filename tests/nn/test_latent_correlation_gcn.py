@@ -709,7 +709,9 @@ def test_candidates_in_a_state_dict(tmp_path):
     # Without a parameter for each candidate the weights are those of a layer over all nodes.
     free = LatentCorrelationGCN(3, 4, 6, 2, static=2, candidates=EDGES)
     wide = LatentCorrelationGCN(3, 4, 6, 2, static=2)
-    assert wide.load_state_dict(free.state_dict(), strict=False).unexpected_keys == ["candidates"]
+    assert wide.load_state_dict(free.state_dict(), strict=False).unexpected_keys == [
+        "learner.candidates"
+    ]
     assert torch.equal(wide.learner.source_embedding, free.learner.source_embedding)
 
 
