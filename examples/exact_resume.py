@@ -58,7 +58,7 @@ def make_predictor(n_nodes: int) -> LatentGNNPredictor:
             "hidden_size": 16,
             "node_emb_size": 8,
             "k_neighbors": 4,
-            "dropout": 0.1,
+            "decoder": "attention",  # which teacher forcing is for
         },
         optim_class=torch.optim.Adam,
         optim_kwargs={"lr": 0.005},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from argparse import ArgumentParser, ArgumentTypeError
 from collections import defaultdict
 from functools import partial
 from types import ModuleType
@@ -32,16 +33,44 @@ from tsl.nn import models
 from tsl.nn.models import BaseModel
 
 __all__ = [
-    "BaseModel",
     "Data",
     "Predictor",
     "Scaler",
     "SpatioTemporalDataModule",
     "StaticGraphLoader",
+    "TslModel",
     "allow_in_checkpoints",
     "epsilon",
     "time_unit_to_nanoseconds",
 ]
+
+
+class TslModel(BaseModel):
+    """A :class:`tsl.nn.models.BaseModel` whose command line takes optional arguments and bools."""
+
+    @classmethod
+    def add_argparse_args(
+        cls, parser: ArgumentParser, exclude_args: set[str] | None = None
+    ) -> ArgumentParser:
+        """As in tsl, but the types come from the defaults: argparse knows nothing of optional types and bools."""
+        for name, parameter in inspect.signature(cls.__init__).parameters.items():
+            if name in {"self", *(exclude_args or ())}:
+                continue
+            default = parameter.default
+            kind: Any = str if default is None else type(default)
+            if default is inspect.Parameter.empty:
+                kind, default = int, None
+            kind = _parse_bool if kind is bool else kind
+            parser.add_argument("--" + name.replace("_", "-"), type=kind, default=default)
+        return parser
+
+
+def _parse_bool(text: str) -> bool:
+    """A bool from its name in a command line."""
+    values = {"true": True, "false": False}
+    if text.lower() not in values:
+        raise ArgumentTypeError(f"expected True or False (got {text!r})")
+    return values[text.lower()]
 
 
 def allow_in_checkpoints(*classes: type) -> None:

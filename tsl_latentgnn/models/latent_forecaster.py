@@ -24,6 +24,7 @@ from .._checks import (
 )
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
+from ..nn.functional.sequences import last_reading, to_sequences
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
@@ -314,7 +315,7 @@ class LatentForecaster(Module):
         if self.graph_at == "input":
             h, graphs = self.graph_encoder(h, present)
 
-        encoded, state = self.temporal_encoder(_to_sequences(h))
+        encoded, state = self.temporal_encoder(to_sequences(h))
         if self.graph_at == "state":
             sources = None if present is None else present.any(1)
             top, graphs = self.graph_encoder(
@@ -323,7 +324,7 @@ class LatentForecaster(Module):
             hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
             state = (hidden, state[1])
 
-        last = _last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
+        last = last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
         y, z = self._decode(encoded, state, last, u_future, targets, teacher_forcing_ratio)
         y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
         scale = None
@@ -353,7 +354,7 @@ class LatentForecaster(Module):
         teacher_forcing_ratio: float,
     ) -> tuple[Tensor, Tensor | None]:
         """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
-        known = [] if u_future is None else [_to_sequences(u_future)]
+        known = [] if u_future is None else [to_sequences(u_future)]
         if self.node_embedding is not None:
             batch = encoded.size(0) // self.n_nodes
             embedding = self.node_embedding.repeat(batch, 1).to(encoded.dtype)
@@ -368,7 +369,7 @@ class LatentForecaster(Module):
                 )
             y, z = self.decoder(state[0][-1], exog)
         else:
-            truth = None if targets is None else _to_sequences(targets) - origin.unsqueeze(1)
+            truth = None if targets is None else to_sequences(targets) - origin.unsqueeze(1)
             y, z = self.decoder(
                 encoded,
                 state,
@@ -429,9 +430,8 @@ class LatentForecaster(Module):
                 check_tensor(name, value)
                 if value.dim() == 3:  # the same for all nodes
                     value = value.unsqueeze(2).expand(-1, -1, nodes, -1)
-                check_float_tensor(
-                    name, value, f"[b t n {size_name}]", (batch, length, nodes, size)
-                )
+                expected = (batch, length, nodes, size)
+                check_float_tensor(name, value, f"[b t n {size_name}]", expected)
                 check_dtype(name, value, dtype)
                 check_finite(name, value)
             known.append(value)
@@ -449,17 +449,3 @@ class LatentForecaster(Module):
         for name in [name for name in state_dict if name.startswith(inner)]:
             state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _to_sequences(h: Tensor) -> Tensor:
-    """Time sequences ``[B*N, T, F]`` of all nodes of ``h`` ``[B, T, N, F]``, time first in memory."""
-    return h.transpose(0, 1).flatten(1, 2).transpose(0, 1)
-
-
-def _last_reading(x: Tensor, input_mask: Tensor | None) -> Tensor:
-    """Last reading ``[B, N, F]`` that is there in ``x`` ``[B, T, N, F]``; 0 where none is."""
-    if input_mask is None:
-        return x[:, -1]
-    steps = torch.arange(x.size(1), device=x.device).view(1, -1, 1, 1)
-    last = (steps * input_mask).amax(1, keepdim=True)
-    return x.gather(1, last).squeeze(1)

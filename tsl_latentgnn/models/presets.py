@@ -10,26 +10,9 @@ from typing import Any
 from .._checks import check_choice
 from .._renamed import warn_renamed
 
-#: What each preset says of the network's options; whatever the caller gives wins over it.
+#: What each preset says of the network's options; whatever the caller gives wins over it. ``"state"`` is what
+#: :func:`takes_preset` finds as the constructor's defaults.
 PRESETS: dict[str, dict[str, Any]] = {
-    # Time first, then messages once per window along one learned graph; all steps are read at once.
-    "state": {
-        "hidden_size": 64,
-        "k_neighbors": 8,
-        "static": "full",
-        "dynamic": False,
-        "shared_static": True,
-        "graph_at": "state",
-        "latent_layers": 2,
-        "lstm_layers": 1,
-        "dropout": 0.1,
-        "modes": None,
-        "node_emb_size": 16,
-        "decoder": "direct",
-        "residual": True,
-        "conv_smoothing": False,
-        "gaussian_smoothing": False,
-    },
     # The documented computation of Seq2SeqLatentGNN: a graph for every step, a decoder with attention.
     "seq2seq": {
         "hidden_size": 64,
@@ -71,9 +54,10 @@ def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
-    """Let ``init`` find in its arguments what the preset says of those that the caller does not give."""
+    """Let ``init``, whose defaults are the preset ``"state"``, have those of the preset that it is given."""
     signature = inspect.signature(init)
     names = list(signature.parameters)[1:]
+    PRESETS["state"] = {name: signature.parameters[name].default for name in PRESETS["seq2seq"]}
 
     @functools.wraps(init)
     def init_with_preset(self: Any, *args: Any, **kwargs: Any) -> None:

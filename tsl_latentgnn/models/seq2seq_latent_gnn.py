@@ -68,19 +68,15 @@ class Seq2SeqLatentGNN(Module):
         self.teacher_forcing_ratio = check_float(
             "teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0
         )
-        for name in ("exog_size", "future_exog_size"):
-            if options.get(name, 0) != 0:
-                raise ValueError(
-                    f"'{name}' must be 0 for {type(self).__name__}, whose covariates are features of the nodes "
-                    f"(got {options[name]!r}); LatentForecaster takes others."
-                )
         self.network = LatentForecaster(
             node_input_dim,
             1,
             out_seq_len,
             num_nodes,
+            exog_size=0,  # covariates are features of the nodes here
             hidden_size=hidden_dim,
             k_neighbors=k_neighbors,
+            future_exog_size=0,
             **{"preset": "seq2seq", **options},
         )
         self.network.input_name = "node_features"

@@ -84,21 +84,8 @@ class Edges(NamedTuple):
 class GraphLearner(Module):
     r"""Choose the :math:`k` sources of every target by their scores, and weigh them.
 
-    The formula, and what the arguments mean, are those of :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`, which owns
-    the learner and draws its parameters.
-
-    Args:
-        in_features (int): Size of each input node :math:`F`.
-        head_features (int): Size of queries and keys of each head :math:`d`.
-        num_nodes (int): Number of nodes :math:`N`.
-        k_neighbors (int, optional): Number of sources :math:`k` of each target; ``None`` is all.
-        temperature (float): Temperature :math:`\tau` of the softmax.
-        add_self_loops (bool): Whether the self edge of a target is always one of its :math:`k`.
-        heads (int): Number of attention heads :math:`H`.
-        static (str or int, optional): Static correlation: ``"full"``, a rank, or ``None``.
-        dynamic (bool): Whether the scores depend on the input.
-        candidates (torch.Tensor, optional): Who may be a source of whom.
-        bias (bool): Whether the map of the queries has an additive bias.
+    Formula and arguments are those of :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`, which owns the learner and draws
+    its parameters; ``head_features`` is the size of the queries and keys of each head.
 
     Raises:
         TypeError: If an argument has the wrong type.

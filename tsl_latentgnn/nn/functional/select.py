@@ -129,11 +129,11 @@ def select_candidates(
     self_loops: bool = False,
     block_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    r"""The :math:`k` best of the candidates of every target, at the cost of their scores alone.
+    r"""As :func:`select_sources`, but of the candidates of every target, at the cost of their scores alone.
 
     Args:
-        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, d]`.
-        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, d]`.
+        query (torch.Tensor): See :func:`select_sources`, as for ``key``, ``scale`` and ``block_bytes``.
+        key (torch.Tensor): Source side of the scores.
         k (int): Number of sources of each target, :math:`1 \le k \le C`.
         candidates (torch.Tensor): Sources that each target may choose from, shape :math:`[N, C]`; of equal scores the
             one in the lower column wins.
@@ -142,7 +142,7 @@ def select_candidates(
         absent (torch.Tensor, optional): Candidates to select only where there are too few others, booleans that
             broadcast to :math:`[G, N, C]`. (default: ``None``)
         self_loops (bool): Whether the candidate in column 0 is always the first. (default: ``False``)
-        block_bytes (int, optional): See :func:`select_sources`. (default: ``None``)
+        block_bytes (int, optional): Memory budget of one block of scores, in bytes. (default: ``None``)
 
     Returns:
         tuple: Scores and columns of ``candidates``, each :math:`[G, N, k]`. The score of an absent candidate means
