@@ -40,7 +40,7 @@ $(DEMO_READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(DEMO_READY) ## Train on GPVAR-AZ, compare with tsl's RNN, draw the learned graph
-	$(BIN)/python -m benchmarks.studies.demo
+	$(BIN)/python -m benchmarks demo
 
 test: $(READY) ## Run the whole test suite
 	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST)
@@ -60,7 +60,7 @@ lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/mypy
 
 bench: $(READY) ## Measure the speed of the layers and models
-	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks speed
 
 $(NATIVE_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(NATIVE)
