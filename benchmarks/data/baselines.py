@@ -108,9 +108,10 @@ def historical_average(
 ) -> np.ndarray:
     """Return at each step the mean of the valid training readings at comparable times.
 
-    Comparable is the same weekday and time of day if the training part spans two weeks or more,
-    the same time of day if it is shorter, and any time where there is no clock. Where no such
-    reading is valid the next coarser mean stands in, in the end that over all nodes.
+    Comparable is the same weekday and time of day if the training part spans two weeks or more, the
+    same time of a day of the same kind (of the week, or of the weekend) if it is shorter, and any
+    time where there is no clock. Where no such reading is valid the next coarser mean stands in, by
+    way of that at the same time of any day, in the end that over all nodes.
 
     Args:
         target: Readings ``[t, n, f]``.
@@ -137,7 +138,7 @@ def historical_average(
         return result.to_numpy().reshape(target.shape).astype(target.dtype)
 
     time = index - index.normalize()
-    keys = [[time]]
+    keys = [[time], [index.dayofweek >= 5, time]]
     train_index = index[train_steps]
     step = index[1] - index[0]
     if train_index.max() - train_index.min() + step >= _TWO_WEEKS:

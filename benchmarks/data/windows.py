@@ -71,7 +71,7 @@ class ForecastingData:
             "horizon": self.windows.horizon,
             "exog_size": exog_size,
             "future_exog_size": exog_size if "u_future" in self.windows.input_map else 0,
-            "n_exog_emb": tables,  # STID; it fails on None, its own default
+            "n_exog_emb": tables[:exog_size],  # STID; it fails on None, its own default
         }
 
 
@@ -104,10 +104,14 @@ def load_data(settings: Settings) -> ForecastingData:
         horizon=settings.horizon,
         stride=settings.stride,
     )
+    splitter = dataset.get_splitter(**options.splitting)
+    splitter.split(windows)
+    _check_splits(windows, splitter)
     encoded: tuple[str, ...] = ()
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
-            u = _time_indices(index, step_minutes)
+            trained = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
+            u = _time_indices(index, step_minutes, trained)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
@@ -115,9 +119,6 @@ def load_data(settings: Settings) -> ForecastingData:
     if options.future_u and "u_future" in model.inputs and "u" in windows.covariates:
         windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
 
-    splitter = dataset.get_splitter(**options.splitting)
-    splitter.split(windows)
-    _check_splits(windows, splitter)
     found = _faulty_readings(dataset, windows, options.corruption)
     if found is not None:
         _feed(windows, splitter, found)
@@ -147,10 +148,14 @@ def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
     return dataset.get_connectivity(**options.connectivity)
 
 
-def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
-    """Slot of the day and day of the week ``[t, 2]``."""
-    slots = (index.hour * 60 + index.minute) // step_minutes
-    return np.stack([slots, index.dayofweek], axis=-1).astype(np.int64)
+def _time_indices(
+    index: pd.DatetimeIndex, step_minutes: float, train_steps: np.ndarray
+) -> np.ndarray:
+    """Slot of the day ``[t, 1]``, and the day of the week beside it where training windows have all that there are."""
+    columns = [(index.hour * 60 + index.minute) // step_minutes]
+    if set(index.dayofweek) == set(index.dayofweek[train_steps]):
+        columns.append(index.dayofweek)  # otherwise rows of its table are met untrained
+    return np.stack(columns, axis=-1).astype(np.int64)
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:

@@ -56,21 +56,25 @@ def naive_average(target, mask, train, index, weekday):
     for t in range(steps):
         for n in range(nodes):
             for f in range(channels):
-                same_time, same_day, all_times = [], [], []
+                same_time, same_kind, same_day, all_times = [], [], [], []
                 for s in train:
                     if not mask[s, n, f]:
                         continue
                     all_times.append(target[s, n, f])
                     if index[s].time() == index[t].time():
                         same_time.append(target[s, n, f])
+                        if (index[s].dayofweek in (5, 6)) == (index[t].dayofweek in (5, 6)):
+                            same_kind.append(target[s, n, f])
                         if index[s].dayofweek == index[t].dayofweek:
                             same_day.append(target[s, n, f])
-                found = (same_day if weekday else []) or same_time or all_times
+                found = (same_day if weekday else []) or same_kind or same_time or all_times
                 result[t, n, f] = np.mean(found)
     return result
 
 
-@pytest.mark.parametrize(("train_days", "weekday"), [(13, False), (14, True), (15, True)])
+@pytest.mark.parametrize(
+    ("train_days", "weekday"), [(2, False), (13, False), (14, True), (15, True)]
+)
 def test_historical_average(train_days, weekday):
     index = pd.date_range("2020-01-01 06:00", periods=4 * 18, freq="6h")
     target, mask = series(len(index), nodes=2)

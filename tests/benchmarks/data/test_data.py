@@ -74,6 +74,16 @@ def test_index_covariates(make_settings, la_dir):
     assert data.model_kwargs()["n_exog_emb"] == [288, 7]
 
 
+def test_a_day_of_the_week_that_is_not_trained_is_no_covariate(make_settings, la_dir):
+    # The training part is of Thursday alone, the test part of Friday.
+    short = {"dataset": "la", "model": "stid", "data_dir": la_dir}
+    data = load_data(make_settings("dataset.splitting.test_len=0.5", **short))
+    u = data.windows.covariates["u"]
+    assert u.shape == (len(u), 1)
+    np.testing.assert_array_equal(u[:, 0], np.arange(len(u)) % 288)
+    assert data.model_kwargs()["n_exog_emb"] == [288]
+
+
 @pytest.fixture
 def taking_all(make_settings):
     """Let a model pass for one whose forward takes a mask and future covariates."""
