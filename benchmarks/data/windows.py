@@ -107,7 +107,8 @@ def load_data(settings: Settings) -> ForecastingData:
     encoded: tuple[str, ...] = ()
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
-            u = _time_indices(index, step_minutes)
+            slots = (index.hour * 60 + index.minute) // step_minutes
+            u = np.stack([slots, index.dayofweek], axis=-1).astype(np.int64)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
@@ -145,12 +146,6 @@ def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
     if options.hide_graph:
         return torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
     return dataset.get_connectivity(**options.connectivity)
-
-
-def _time_indices(index: pd.DatetimeIndex, step_minutes: float) -> np.ndarray:
-    """Slot of the day and day of the week ``[t, 2]``."""
-    slots = (index.hour * 60 + index.minute) // step_minutes
-    return np.stack([slots, index.dayofweek], axis=-1).astype(np.int64)
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:

@@ -70,14 +70,9 @@ def _measure(
     trim_memory()  # what the allocators keep would hide the growth that fits into it
     wait_for(device)
     torch.cuda.empty_cache()
-    before = _memory_mib(device)
+    on_cpu = device.type == "cpu"
+    before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated(device)
     reset_peak_memory()
     computation()
     wait_for(device)
-    return peak_memory_mib(device) - before
-
-
-def _memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device) / 2**20
-    return psutil.Process().memory_info().rss / 2**20
+    return peak_memory_mib(device) - before / 2**20
