@@ -19,17 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import optim
 
-from benchmarks.zoo import (
-    DATASETS,
-    ENGINES,
-    LOGGERS,
-    LOSSES,
-    MODELS,
-    SCALERS,
-    check_name,
-    find_class,
-    list_classes,
-)
+from benchmarks import zoo
 
 #: The configuration whose values a result was made with.
 CONFIG_DIR = Path(__file__).parent / "config"
@@ -37,16 +27,8 @@ CONFIG_DIR = Path(__file__).parent / "config"
 #: Keys of the configuration that a result depends on, beside its seed.
 SETTINGS = (
     *("dataset", "model", "engine", "loss", "optimizer", "lr_scheduler"),
-    *(
-        "window",
-        "horizon",
-        "stride",
-        "epochs",
-        "patience",
-        "batch_size",
-        "grad_clip_val",
-        "trainer",
-    ),
+    *("window", "horizon", "stride", "epochs", "patience", "batch_size"),
+    *("grad_clip_val", "trainer"),
 )
 
 # The presets of the package, as `preset@model.hparams` of a configuration: each of their keys may be overridden.
@@ -147,12 +129,12 @@ class Settings:
         """
         config = _to_plain(cfg)
         run, dataset, label = config["run"], config["dataset"], config["label"]
-        check_name("dataset.name", dataset["name"], DATASETS)
+        zoo.check_name("dataset.name", dataset["name"], zoo.DATASETS)
         for key in dataset.keys() - DatasetChoice.__dataclass_fields__.keys():
             raise ValueError(f"'dataset' must have no key {key} (got {dataset[key]!r}).")
-        check_name("logger.backend", config["logger"]["backend"], LOGGERS)
-        scaler = find_class("dataset.scaler", dataset["scaler"], SCALERS)
-        schedulers = list_classes(optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
+        zoo.check_name("logger.backend", config["logger"]["backend"], zoo.LOGGERS)
+        scaler = zoo.find_class("dataset.scaler", dataset["scaler"], zoo.SCALERS)
+        schedulers = zoo.list_classes(optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
         resolved = {
             "config": config,
             "run_dir": run["dir"],
@@ -161,9 +143,9 @@ class Settings:
             "label": None if label is None else str(label),  # label=32 is a number to Hydra
             "dataset": DatasetChoice(**{**dataset, "scaler": scaler}),
             "model": _choose_model(config),
-            "engine": _choose("engine", config, ENGINES),
-            "loss": find_class("loss", config["loss"], LOSSES),
-            "optimizer": _choose("optimizer", config, list_classes(optim, optim.Optimizer)),
+            "engine": _choose("engine", config, zoo.ENGINES),
+            "loss": zoo.find_class("loss", config["loss"], zoo.LOSSES),
+            "optimizer": _choose("optimizer", config, zoo.list_classes(optim, optim.Optimizer)),
             "lr_scheduler": _choose("lr_scheduler", config, schedulers),
             "num_threads": cfg.get("num_threads"),
         }
@@ -179,13 +161,13 @@ def _choose(key: str, config: Mapping[str, Any], places: Mapping[str, str]) -> C
     part = config[key]
     if part is None:
         return None
-    found = find_class(f"{key}.name", part["name"], places)
+    found = zoo.find_class(f"{key}.name", part["name"], places)
     return Choice(part["name"], found, part.get("hparams") or {})
 
 
 def _choose_model(config: Mapping[str, Any]) -> ModelChoice:
     part, path = config["model"], config["ckpt_path"]
-    model = MODELS[check_name("model.name", part["name"], MODELS)]
+    model = zoo.MODELS[zoo.check_name("model.name", part["name"], zoo.MODELS)]
     if path is not None and not model.trained:
         raise ValueError(
             f"'ckpt_path' must be null for model {part['name']}, which is not trained (got {path!r})."

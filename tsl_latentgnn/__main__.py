@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from ._checks import read_positive
 from .forecaster import Forecaster, read_rows, roll
 from .forecaster.readings import Row
 from .forecaster.tables import open_writer, to_frame
@@ -49,10 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _predict(options: argparse.Namespace) -> None:
     forecaster = Forecaster.from_checkpoint(options.checkpoint)
     levels = options.quantiles if forecaster.is_gaussian else []
-    count = _Count()
-    rows = count.over(_without(options.missing, read_rows(options.readings, forecaster.sensors)))
-    windows = roll(rows, forecaster.window, forecaster.step, options.stride)
-    forecasts = 0
+    readings = read_rows(options.readings, forecaster.sensors)
+    rows = forecasts = 0
+
+    def counted() -> Iterator[Row]:
+        """The rows, with NaN in the place of what is missing."""
+        nonlocal rows
+        for at, values in readings:
+            rows += 1
+            yield at, np.where(values == options.missing, np.nan, values)
+
+    windows = roll(counted(), forecaster.window, forecaster.step, options.stride)
     start = time.perf_counter()
     with open_writer(options.out) as write:
         while batch := list(islice(windows, options.batch_size)):
@@ -62,27 +70,9 @@ def _predict(options: argparse.Namespace) -> None:
             forecasts += len(batch)
     seconds = time.perf_counter() - start
     print(
-        f"{count.rows:,} rows, {forecasts:,} forecasts in {seconds:.2f} s: "
-        f"{count.rows / seconds:,.1f} rows/s",
+        f"{rows:,} rows, {forecasts:,} forecasts in {seconds:.2f} s: {rows / seconds:,.1f} rows/s",
         file=sys.stderr,
     )
-
-
-class _Count:
-    """Counts the rows that pass by."""
-
-    rows = 0
-
-    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            self.rows += 1
-            yield row
-
-
-def _without(missing: float | None, rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows with NaN in the place of ``missing``."""
-    for at, values in rows:
-        yield at, values if missing is None else np.where(values == missing, np.nan, values)
 
 
 def _add_predict_options(parser: argparse.ArgumentParser) -> None:
@@ -102,11 +92,14 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         help=".csv or .parquet (default: CSV to standard output)",
     )
     parser.add_argument(
-        "--stride", type=_positive, default=1, help="rows from forecast to forecast (default: 1)"
+        "--stride",
+        type=read_positive,
+        default=1,
+        help="rows from forecast to forecast (default: 1)",
     )
     parser.add_argument(
         "--batch-size",
-        type=_positive,
+        type=read_positive,
         default=1,
         help="forecasts that are computed together; 1 writes each as soon as its row is read (default: 1)",
     )
@@ -121,15 +114,10 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--missing",
         type=float,
+        default=np.nan,
         metavar="VALUE",
         help="value of a missing reading, beside empty cells",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
-    return int(text)
 
 
 def _level(text: str) -> float:

@@ -82,6 +82,15 @@ def check_same_shape(name: str, array: FloatArray, other_name: str, other: Float
         )
 
 
+def check_interval(lower: FloatArray, upper: FloatArray) -> None:
+    """Raise unless no lower limit is above its upper limit."""
+    if (lower > upper).any():
+        raise ValueError(
+            f"'lower' must be <= 'upper' everywhere (got {int((lower > upper).sum())} of {lower.size} "
+            "intervals the other way round)."
+        )
+
+
 def check_index(name: str, value: Any, size: int, what: str) -> int:
     """Return an index in ``[0, size)``; a negative one counts from the end."""
     index = check_int(name, value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import ArgumentTypeError
 from collections.abc import Collection
 from numbers import Integral, Real
 from typing import Any
@@ -22,6 +23,13 @@ def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | 
     value = int(value)  # so that nothing computes in few bits with it
     _check_bounds(name, value, minimum, LARGEST_INT if maximum is None else maximum, "an int")
     return value
+
+
+def read_positive(text: str) -> int:
+    """Return the number that an option of a command line says, an int >= 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
+    return int(text)
 
 
 def check_float(

@@ -192,8 +192,14 @@ def gather_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None) -> Tensor
 # A type that nothing is an instance of, and functions that therefore have nothing to work on.
 
 
-def _refuse(name: str) -> NoReturn:
-    raise ImportError(f"'{name}' needs the native extension torch-sparse: {INSTALL_NATIVE}")
+def _refusing(name: str) -> Callable[..., NoReturn]:
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise ImportError(
+            f"'torch_sparse.{name}' needs the native extension torch-sparse: {INSTALL_NATIVE}"
+        )
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
 
 
 class SparseTensor:
@@ -203,31 +209,10 @@ class SparseTensor:
         ImportError: On construction, with the command that installs the real one.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _refuse("torch_sparse.SparseTensor")
-
-    @classmethod
-    def from_edge_index(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise ``ImportError``, as construction does."""
-        _refuse("torch_sparse.SparseTensor.from_edge_index")
-
-    @classmethod
-    def from_dense(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise ``ImportError``, as construction does."""
-        _refuse("torch_sparse.SparseTensor.from_dense")
-
-    @classmethod
-    def from_scipy(cls, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise ``ImportError``, as construction does."""
-        _refuse("torch_sparse.SparseTensor.from_scipy")
-
-
-def _refusing_function(name: str) -> Callable[..., NoReturn]:
-    def function(*args: Any, **kwargs: Any) -> NoReturn:
-        _refuse(f"torch_sparse.{name}")
-
-    function.__name__ = function.__qualname__ = name
-    return function
+    __init__ = _refusing("SparseTensor")
+    from_edge_index = staticmethod(_refusing("SparseTensor.from_edge_index"))
+    from_dense = staticmethod(_refusing("SparseTensor.from_dense"))
+    from_scipy = staticmethod(_refusing("SparseTensor.from_scipy"))
 
 
 # -------------------------------------------------------------------------- placing stand-ins
@@ -246,7 +231,7 @@ def _put_stand_ins() -> None:
         sys.modules["torch_scatter"] = _stand_in("torch_scatter", utils=utils, **functions)
     if sparse_absent:
         names = ("cat", "fill_diag", "matmul", "remove_diag", "set_diag")
-        refusing = {name: _refusing_function(name) for name in names}
+        refusing = {name: _refusing(name) for name in names}
         sys.modules["torch_sparse"] = _stand_in(
             "torch_sparse", SparseTensor=SparseTensor, **refusing
         )

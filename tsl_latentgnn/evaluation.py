@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ._arrays import check_same_shape, check_square, same_shaped, to_float64
+from ._arrays import check_interval, check_same_shape, check_square, same_shaped, to_float64
 from ._checks import check_float
 
 __all__ = ["crps_gaussian", "edges_by_gap", "graph_recovery", "interval_coverage", "metrics"]
@@ -67,16 +67,11 @@ def interval_coverage(y_true: Array, lower: Array, upper: Array) -> float:
         A fraction in ``[0, 1]``; a calibrated 90% interval gives about 0.9.
 
     Raises:
-        TypeError: If an input is no array or tensor of floating point numbers.
-        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a lower
-            limit is above its upper limit.
+        TypeError: As :func:`metrics`.
+        ValueError: As :func:`metrics`, or if a lower limit is above its upper limit.
     """
     true, low, high = same_shaped(y_true=y_true, lower=lower, upper=upper)
-    if (low > high).any():
-        raise ValueError(
-            f"'lower' must be <= 'upper' everywhere (got {int((low > high).sum())} of {low.size} "
-            "intervals the other way round)."
-        )
+    check_interval(low, high)
     return float(np.mean((low <= true) & (true <= high)))
 
 
@@ -100,9 +95,8 @@ def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
         The score averaged over all readings, in their unit.
 
     Raises:
-        TypeError: If an input is no array or tensor of floating point numbers.
-        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or a scale is
-            not positive.
+        TypeError: As :func:`metrics`.
+        ValueError: As :func:`metrics`, or if a scale is not positive.
     """
     true, mu, sigma = same_shaped(y_true=y_true, mean=mean, scale=scale)
     if (sigma <= 0).any():

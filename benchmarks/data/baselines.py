@@ -134,17 +134,13 @@ def historical_average(
     means = valid.mean()
     average = means.fillna(means.groupby(channels).transform("mean")).fillna(means.mean())
     result = pd.DataFrame([average] * len(flat))
-    if index is None:
-        return result.to_numpy().reshape(target.shape).astype(target.dtype)
-
-    time = index - index.normalize()
-    keys = [[time], [index.dayofweek >= 5, time]]
-    train_index = index[train_steps]
-    step = index[1] - index[0]
-    if train_index.max() - train_index.min() + step >= _TWO_WEEKS:
-        keys.append([index.dayofweek, time])
-    for key in keys:
-        group = pd.MultiIndex.from_arrays(key) if len(key) > 1 else pd.Index(key[0])
+    groups: list[pd.Index] = []
+    if index is not None:
+        time, train_index = index - index.normalize(), index[train_steps]
+        groups += [time, pd.MultiIndex.from_arrays([index.dayofweek >= 5, time])]
+        if train_index.max() - train_index.min() + (index[1] - index[0]) >= _TWO_WEEKS:
+            groups.append(pd.MultiIndex.from_arrays([index.dayofweek, time]))
+    for group in groups:
         table = valid.groupby(group[train_steps]).mean()
         at_each_step = table.reindex(group).reset_index(drop=True)
         result = at_each_step.fillna(result)

@@ -58,27 +58,27 @@ def _single(
     return readings.mask((rng.random(readings.shape) < share) & readings.notna(), value)
 
 
-def _dead(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
+def _sensors(
+    readings: pd.DataFrame, share: float, rng: np.random.Generator, read: Callable[..., Any]
+) -> pd.DataFrame:
+    """Let so many of the sensors, at least one, read what ``read`` makes of their readings."""
+    sensors, _ = pd.factorize(readings.columns.get_level_values(0))
+    count = int(sensors.max()) + 1
     faulty = readings.copy()
-    for columns in _sensors(readings, share, rng):
-        faulty.iloc[:, columns] = np.nan
+    for sensor in rng.choice(count, max(1, round(share * count)), replace=False):
+        columns = np.flatnonzero(sensors == sensor)
+        faulty.iloc[:, columns] = read(readings.iloc[:, columns], rng)
     return faulty
 
 
-def _constant(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    faulty = readings.copy()
-    for columns in _sensors(readings, share, rng):
-        faulty.iloc[:, columns] = readings.iloc[:, columns].bfill().iloc[[0]].to_numpy()
-    return faulty
+def _first(readings: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    return readings.bfill().iloc[[0]].to_numpy()
 
 
-def _stuck(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
-    faulty = readings.copy()
-    for columns in _sensors(readings, share, rng):
-        start = int(rng.integers(len(readings) // 2))
-        last = readings.iloc[: start + 1, columns].ffill().iloc[[-1]]
-        faulty.iloc[start:, columns] = last.to_numpy()
-    return faulty
+def _stuck(readings: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
+    start = int(rng.integers(len(readings) // 2))
+    last = readings.iloc[: start + 1].ffill().iloc[[-1]]
+    return np.where(np.arange(len(readings))[:, None] < start, readings, last)
 
 
 def _outages(
@@ -101,19 +101,11 @@ def _dropped(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> 
     return readings[rng.random(len(readings)) >= share]
 
 
-def _sensors(readings: pd.DataFrame, share: float, rng: np.random.Generator) -> list[list[int]]:
-    """Positions of the columns of each of the sensors that are struck, at least one."""
-    sensors, _ = pd.factorize(readings.columns.get_level_values(0))
-    count = int(sensors.max()) + 1
-    struck = rng.choice(count, max(1, round(share * count)), replace=False)
-    return [np.flatnonzero(sensors == sensor).tolist() for sensor in struck]
-
-
 FAULTS: dict[str, Callable[[pd.DataFrame, float, np.random.Generator], pd.DataFrame]] = {
     "missing": partial(_single, value=np.nan),
-    "dead": _dead,
-    "constant": _constant,
-    "stuck": _stuck,
+    "dead": partial(_sensors, read=lambda *_: np.nan),
+    "constant": partial(_sensors, read=_first),
+    "stuck": partial(_sensors, read=_stuck),
     "spike": partial(_single, value=SPIKE),
     "zeros": partial(_outages, value=0.0),
     "outage": partial(_outages, value=np.nan),

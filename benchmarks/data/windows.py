@@ -16,7 +16,7 @@ from tsl.data import HORIZON, WINDOW, BatchMapItem, SpatioTemporalDataset
 from benchmarks.data.baselines import last_valid_reading
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
-from benchmarks.settings import DatasetChoice, Settings
+from benchmarks.settings import Settings
 
 #: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
 _ROUNDING = 1e-6
@@ -96,10 +96,14 @@ def load_data(settings: Settings) -> ForecastingData:
     index = dataset.index
     clock = isinstance(index, pd.DatetimeIndex)
     step_minutes = (index[1] - index[0]).total_seconds() / 60 if clock else None
+    if options.hide_graph:  # it is to be found: self-loops only
+        graph = torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
+    else:
+        graph = dataset.get_connectivity(**options.connectivity)
     windows = SpatioTemporalDataset(
         target=dataset.dataframe(),
         mask=None if dataset.mask is None else np.asarray(dataset.mask, dtype=bool),
-        connectivity=_connectivity(dataset, options),
+        connectivity=graph,
         window=settings.window,
         horizon=settings.horizon,
         stride=settings.stride,
@@ -111,7 +115,11 @@ def load_data(settings: Settings) -> ForecastingData:
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
             trained = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
-            u = _time_indices(index, step_minutes, trained)
+            columns = [(index.hour * 60 + index.minute) // step_minutes]
+            # Otherwise rows of the table of days are met untrained.
+            if set(index.dayofweek) == set(index.dayofweek[trained]):
+                columns.append(index.dayofweek)
+            u = np.stack(columns, axis=-1).astype(np.int64)
         else:
             encoded = ("day",)
             u = dataset.datetime_encoded(list(encoded)).values
@@ -139,23 +147,6 @@ def load_data(settings: Settings) -> ForecastingData:
     else:
         model.cls.prepare(datamodule)
     return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
-
-
-def _connectivity(dataset: Any, options: DatasetChoice) -> Any:
-    """The graph that is given to the models: that of the dataset, or self-loops only where it is to be found."""
-    if options.hide_graph:
-        return torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
-    return dataset.get_connectivity(**options.connectivity)
-
-
-def _time_indices(
-    index: pd.DatetimeIndex, step_minutes: float, train_steps: np.ndarray
-) -> np.ndarray:
-    """Slot of the day ``[t, 1]``, and the day of the week beside it where training windows have all that there are."""
-    columns = [(index.hour * 60 + index.minute) // step_minutes]
-    if set(index.dayofweek) == set(index.dayofweek[train_steps]):
-        columns.append(index.dayofweek)  # otherwise rows of its table are met untrained
-    return np.stack(columns, axis=-1).astype(np.int64)
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:

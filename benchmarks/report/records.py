@@ -84,7 +84,8 @@ def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bo
         before = os.pread(file, os.fstat(file).st_size, 0)  # to close another handle would unlock
         if "run" in record and _holds(before, json.loads(line)):
             return False
-        size = _end_of_lines(before)
+        start = before.rfind(b"\n") + 1  # of a line that no run has finished, if it is cut short
+        size = start if _parse_json(before[start:]) is None else len(before)
         if size < len(before):
             os.ftruncate(file, size)
         if before[:size] and not before[:size].endswith(b"\n"):
@@ -102,17 +103,11 @@ def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bo
 
 
 def _holds(content: bytes, record: Mapping[str, Any]) -> bool:
-    for line in content.splitlines():
-        other = _parse_json(line)
-        if isinstance(other, dict) and all(other.get(key) == record.get(key) for key in _IDENTITY):
-            return True
-    return False
-
-
-def _end_of_lines(content: bytes) -> int:
-    """Where the next line is to start: a last line that is cut short is one that no run has finished."""
-    start = content.rfind(b"\n") + 1
-    return len(content) if _parse_json(content[start:]) is not None else start
+    others = map(_parse_json, content.splitlines())
+    return any(
+        isinstance(other, dict) and all(other.get(key) == record.get(key) for key in _IDENTITY)
+        for other in others
+    )
 
 
 def _parse_json(line: bytes) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ from benchmarks.report.records import (
     to_number,
 )
 from benchmarks.settings import complete_settings
+from benchmarks.zoo import check_name
 
 _TITLES = {"mae": "MAE", "rmse": "RMSE", "mape": "MAPE (%)"}
 
@@ -48,10 +50,8 @@ def make_table(
     Raises:
         ValueError: If ``split`` or ``metric`` is none of these, or no record has a setting to ignore.
     """
-    if split not in SPLITS:
-        raise ValueError(f"'split' must be one of {', '.join(SPLITS)} (got {split!r}).")
-    if metric not in METRICS:
-        raise ValueError(f"'metric' must be one of {', '.join(METRICS)} (got {metric!r}).")
+    check_name("split", split, SPLITS)
+    check_name("metric", metric, METRICS)
     rows = _group(records, ignore)
     runs = [again[-1] for seeds in rows.values() for again in seeds.values()]
     marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
@@ -103,8 +103,7 @@ def _group(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]) -> _Rows
 
 
 def _mark_order(mark: str) -> tuple[bool, int, str]:
-    digits = "".join(filter(str.isdigit, mark))
-    return (not mark.isdigit(), int(digits) if digits else 0, mark)
+    return not mark.isdigit(), int(re.sub(r"\D", "", mark) or 0), mark
 
 
 def mean_std(values: Sequence[float | None], digits: int = 4) -> str:

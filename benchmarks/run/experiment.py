@@ -82,7 +82,9 @@ def fit_and_score(settings: Settings) -> Outcome:
 def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     trained = settings.model.trained
     exp_logger = build_logger(settings)
-    _silence_lightning()
+    # tsl logs each metric, and leaves its config in the folder.
+    for message in (r"You called `self.log\(.*no logger", "Checkpoint directory .* exists"):
+        warnings.filterwarnings("ignore", message)
     reset_peak_memory()
     with fabric.rank_zero_first():  # tsl builds files
         data = load_data(settings)
@@ -217,12 +219,3 @@ def build_logger(settings: Settings) -> Logger | bool:
     found = {"run": {**settings.config["run"], "dir": folder}, "ckpt_path": settings.ckpt_path}
     exp_logger.log_hyperparams({**settings.config, **found})
     return exp_logger
-
-
-def _silence_lightning() -> None:
-    """Drop two warnings of every run: tsl logs each metric and leaves its config in the folder."""
-    for message in (
-        r"You called `self.log\(.*no logger configured",
-        "Checkpoint directory .* exists",
-    ):
-        warnings.filterwarnings("ignore", message=message)

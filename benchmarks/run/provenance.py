@@ -23,6 +23,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+#: The packages that a result depends on.
 _PACKAGES = {
     "torch": "torch",
     "tsl": "torch-spatiotemporal",
@@ -34,25 +35,15 @@ _PACKAGES = {
 
 def environment(device: torch.device, command: str) -> dict[str, Any]:
     """Return what a record says of where it comes from; the time is now."""
+    versions = {name: version(package) for name, package in _PACKAGES.items()}
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
-        "versions": versions(),
-        "hardware": hardware(device),
+        "versions": {"python": platform.python_version(), **versions},
+        "hardware": {"cpu": _cpu_name(), "gpu": gpu, "threads": torch.get_num_threads()},
         "command": command,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "git": git_revision(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a result depends on."""
-    found = {name: version(package) for name, package in _PACKAGES.items()}
-    return {"python": platform.python_version(), **found}
-
-
-def hardware(device: torch.device) -> dict[str, str | int | None]:
-    """Return the names of the CPU and, if the run was on one, of the GPU, and the CPU threads."""
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return {"cpu": _cpu_name(), "gpu": gpu, "threads": torch.get_num_threads()}
 
 
 def describe(runs: Iterable[Mapping[str, Any]], command: str) -> str:

@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from tsl_latentgnn._checks import read_positive
+
 import torch
 
 from benchmarks.run.launch import read_command
@@ -37,8 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "section", nargs="?", choices=(*SECTIONS, "all"), default="all", help="what to measure"
     )
-    parser.add_argument("--threads", type=_positive, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--repeats", type=_positive, help="rounds that count, instead of the usual")
+    parser.add_argument("--threads", type=read_positive, default=2, help="CPU threads (default: 2)")
+    parser.add_argument(
+        "--repeats", type=read_positive, help="rounds that count, instead of the usual"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
     parser.add_argument("--quick", action="store_true", help="small shapes, to see that it runs")
@@ -71,12 +75,6 @@ def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[s
     for name in names:
         for table in SECTIONS[name](settings):
             yield (table.without_targets() if settings.quick else table).to_markdown()
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be an int >= 1 (got {text!r})")
-    return int(text)
 
 
 if __name__ == "__main__":

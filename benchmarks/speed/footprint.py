@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.run.provenance import peak_memory_mib, reset_peak_memory, trim_memory
 from benchmarks.speed.settings import Settings
+from benchmarks.speed.timing import wait_for
 
 #: Makes a computation from keyword arguments; a function of a module, so that a process can find it.
 Build = Callable[..., Callable[[], object]]
@@ -38,11 +39,10 @@ def peak_growth_mib(
         float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated
         on a GPU.
     """
-    with ProcessPoolExecutor(1, mp_context=_context()) as pool:
-        done = pool.submit(
-            _measure, build, dict(arguments), dict(warmup), settings.threads, str(settings.device)
-        )
-        return done.result()
+    context: Any = multiprocessing.get_context("forkserver")  # whose server imports once
+    context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, build, arguments, warmup, settings).result()
 
 
 def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -51,47 +51,28 @@ def fit_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
     Raises:
         ValueError: If there are fewer than two points, or a number is not positive.
     """
-    if len(sizes) != len(values) or len(sizes) < 2:
+    if len(sizes) != len(values) or len(sizes) < 2 or min(*sizes, *values) <= 0:
         raise ValueError(
-            f"'sizes' and 'values' must be two or more pairs (got {len(sizes)} and {len(values)})."
-        )
-    if min(*sizes, *values) <= 0:
-        raise ValueError(
-            f"'sizes' and 'values' must be positive (got {list(sizes)} and {list(values)})."
+            "'sizes' and 'values' must be two or more pairs of positive numbers "
+            f"(got {list(sizes)} and {list(values)})."
         )
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def _context() -> Any:
-    """Return how to start a process: from a server that imports once and forks, if there is such."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
-    return context
-
-
 def _measure(
-    build: Build, arguments: dict[str, Any], warmup: dict[str, Any], threads: int, device_name: str
+    build: Build, arguments: Mapping[str, Any], warmup: Mapping[str, Any], settings: Settings
 ) -> float:
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    device = torch.device(device_name)
+    device = settings.device
     build(**warmup, device=device)()
     computation = build(**arguments, device=device)
-    trim_memory()  # what the allocator keeps would hide the growth that fits into it
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        torch.cuda.empty_cache()
-    before = _memory_mib(device)
+    trim_memory()  # what the allocators keep would hide the growth that fits into it
+    wait_for(device)
+    torch.cuda.empty_cache()
+    on_cpu = device.type == "cpu"
+    before = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated(device)
     reset_peak_memory()
     computation()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return peak_memory_mib(device) - before
-
-
-def _memory_mib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.memory_allocated(device) / 2**20
-    return psutil.Process().memory_info().rss / 2**20
+    wait_for(device)
+    return peak_memory_mib(device) - before / 2**20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from tsl_latentgnn.nn.functional.attention import topk_scores, weighted_sum
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed.report import Row, Table, Target, format_seconds
+from benchmarks.speed.report import Row, Table, Target
 from benchmarks.speed.settings import Settings
-from benchmarks.speed.timing import interleave, ratio
+from benchmarks.speed.timing import interleave
 
 _CHANNELS = 64
 _NEIGHBORS = 4
@@ -64,12 +64,7 @@ def _measure_shape(
         device=device,
     )
 
-    def row(
-        what: str, ours: Sequence[float], dense: Sequence[float], target: Target | None = None
-    ) -> Row:
-        return Row(what, format_seconds(ours), format_seconds(dense), ratio(ours, dense), target)
-
-    dense = seconds["sdpa"]
+    row, dense = Row.compare, seconds["sdpa"]
     return Table(
         f"Graph step: {graphs} graphs of {nodes:,} nodes",
         f"From query, key, value (one head, {_CHANNELS} channels) and a static matrix [N, N] to the "

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tsl_latentgnn._checks import check_int
+
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -105,13 +107,8 @@ def random_graph(nodes: int, edges: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If there are too few nodes, or so many edges cannot be.
     """
-    if nodes < 2:
-        raise ValueError(f"'nodes' must be an int >= 2 (got {nodes!r}).")
-    if not nodes <= edges <= nodes * (nodes - 1):
-        raise ValueError(
-            f"'edges' must be between {nodes} and {nodes * (nodes - 1)} with {nodes} nodes "
-            f"(got {edges!r})."
-        )
+    check_int("nodes", nodes, 2)
+    check_int("edges", edges, nodes, nodes * (nodes - 1))
     source = torch.arange(nodes).repeat_interleave(nodes - 1)
     offset = torch.arange(1, nodes).repeat(nodes)
     ring = torch.where(offset == 1)[0]

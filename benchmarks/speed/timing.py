@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from tsl_latentgnn._checks import check_int
+
+import numpy as np
 import torch
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The median of some measurements and their quartiles.
-
-    Attributes:
-        median: Middle of the measurements.
-        low: First quartile.
-        high: Third quartile.
-    """
+class Spread(NamedTuple):
+    """The median of some measurements, and their first and third quartile."""
 
     median: float
     low: float
@@ -33,9 +28,7 @@ class Spread:
         """
         if not values:
             raise ValueError("'values' must not be empty.")
-        if len(values) == 1:
-            return cls(values[0], values[0], values[0])
-        low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high)
 
 
@@ -62,17 +55,14 @@ def interleave(
     Raises:
         ValueError: If ``repeats`` is less than 1 or ``warmup`` less than 0.
     """
-    if repeats < 1:
-        raise ValueError(f"'repeats' must be an int >= 1 (got {repeats!r}).")
-    if warmup < 0:
-        raise ValueError(f"'warmup' must be an int >= 0 (got {warmup!r}).")
+    counted = check_int("repeats", repeats, 1)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(warmup + repeats):
+    for turn in range(check_int("warmup", warmup, 0) + counted):
         for name, side in sides.items():
-            _wait_for(device)
+            wait_for(device)
             start = clock()
             side()
-            _wait_for(device)
+            wait_for(device)
             elapsed = clock() - start
             if turn >= warmup:
                 seconds[name].append(elapsed)
@@ -101,6 +91,7 @@ def optimizer_step(
     return run
 
 
-def _wait_for(device: torch.device | None) -> None:
+def wait_for(device: torch.device | None) -> None:
+    """Wait until a GPU has done what it was asked for."""
     if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.report.records import mark_title, to_markdown, to_number
 from benchmarks.report.table import mean_std
 from benchmarks.run.launch import read_command
-from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
+from benchmarks.studies.study import make_parser, read_overrides, run_once
 
 FULL = "preset"
 
@@ -25,7 +25,7 @@ ROWS: dict[str, list[str]] = read_overrides("ablation")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the table."""
-    parser = make_parser("ablation", __doc__)
+    parser = make_parser("ablation", __doc__, seeds=(1, 2, 3))
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument(
         "--within",
@@ -33,7 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=0.01,
         help="further seeds for rows whose validation MAE is above the preset's by at most this share (default: 0.01)",
     )
-    add_record_options(parser, seeds=(1, 2, 3))
     options = read_command(parser, arguments)
     first = options.seeds[0]
     records: _Records = {}

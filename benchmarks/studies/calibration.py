@@ -22,7 +22,7 @@ from benchmarks.report.records import mark_title, to_markdown
 from benchmarks.report.table import mean_std
 from benchmarks.run.experiment import Outcome
 from benchmarks.run.launch import read_command
-from benchmarks.studies.study import add_record_options, make_parser, run_once
+from benchmarks.studies.study import make_parser, run_once
 
 #: Share of the readings that the intervals of the table are to hold.
 LEVEL = 0.9
@@ -34,10 +34,9 @@ STAGES = {"trained": "as trained", "calibrated": "width fitted on validation"}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the seeds that are not in the file of results yet; print the table and draw the curves."""
-    parser = make_parser("calibration", __doc__)
+    parser = make_parser("calibration", __doc__, seeds=(1, 2, 3))
     parser.add_argument("--dataset", default="la", help="dataset (default: la)")
     parser.add_argument("--figure", type=Path, help="reliability curve to write")
-    add_record_options(parser, seeds=(1, 2, 3))
     options = read_command(parser, arguments)
     found = [run(seed, options) for seed in options.seeds]
     records = [record for record in found if record is not None]

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from tsl_latentgnn.evaluation import edges_by_gap, graph_recovery
-from tsl_latentgnn.visualization import plot_learned_and_true
 
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from benchmarks.run.provenance import describe
 from benchmarks.settings import compose_run
 from benchmarks.studies.learned_graphs import (
     Learned,
+    draw_graphs,
     lagged_correlation,
     lagged_partial_correlation,
     learned_graphs,
@@ -35,7 +35,7 @@ from benchmarks.studies.learned_graphs import (
     to_shares,
     true_graph,
 )
-from benchmarks.studies.study import add_record_options, make_parser, read_overrides, run_once
+from benchmarks.studies.study import make_parser, read_overrides, run_once
 
 DATASETS = ("gpvar", "gpvar120", "gpvar120_directed")
 
@@ -54,11 +54,10 @@ _NONE = "\N{EN DASH}"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the tables."""
-    parser = make_parser("graph-recovery", __doc__, overrides=())
+    parser = make_parser("graph-recovery", __doc__, overrides=(), seeds=range(5))
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
     parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
-    add_record_options(parser, seeds=(0, 1, 2, 3, 4))
     options = read_command(parser, arguments)
     records = []
     for dataset in options.datasets:
@@ -90,9 +89,7 @@ def run(dataset: str, model: str, seed: int, options: argparse.Namespace) -> dic
         true = true_graph(outcome.data.dataset)
         graphs = learned_graphs(model, outcome)
         mae, rmse = noise_floor(outcome.data)
-        off_diagonal = graphs[-1].scores.clone().fill_diagonal_(0.0)
-        title = f"{TITLES[model]} on {dataset} (self-loops left out)"
-        figure = plot_learned_and_true(off_diagonal, true, title=title)
+        figure = draw_graphs(graphs[-1].scores, true, f"{TITLES[model]} on {dataset}")
         assert outcome.checkpoint is not None
         figure.savefig(Path(outcome.checkpoint).with_name("graph.png"), dpi=150)
         scores = [score(true, graph) for graph in graphs]

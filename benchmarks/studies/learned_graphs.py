@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from tsl_latentgnn.visualization import plot_learned_and_true
+
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from sklearn.preprocessing import scale
 from torch import Tensor
 from torch_geometric.utils import to_dense_adj
 from tsl.datasets import GPVARDataset
@@ -63,6 +67,12 @@ def to_shares(correlation: np.ndarray) -> Learned:
     return Learned(torch.as_tensor(size / size.sum(1, keepdims=True)), 1.0 / len(size))
 
 
+def draw_graphs(learned: Tensor, true: Tensor, title: str) -> Figure:
+    """Learned beside true graph, both without self-loops."""
+    title = f"{title} (self-loops left out)"
+    return plot_learned_and_true(learned.clone().fill_diagonal_(0.0), true, title=title)
+
+
 def true_graph(dataset: GPVARDataset) -> Tensor:
     """Adjacency ``[N, N]`` of the generating graph, without self-loops; row ``i`` holds the sources of target ``i``."""
     edge_index, _ = dataset.get_connectivity(layout="edge_index")
@@ -93,7 +103,8 @@ def noise_floor(data: ForecastingData) -> tuple[float, float]:
 
 def lagged_correlation(series: np.ndarray) -> np.ndarray:
     """Correlation ``[N, N]`` of every node ``i`` (row) with every node ``j`` one step before, in series ``[T, N]``."""
-    after, before = _standardize(series[1:]), _standardize(series[:-1])
+    series = series.astype(np.float64)
+    after, before = scale(series[1:]), scale(series[:-1])
     return after.T @ before / len(after)
 
 
@@ -102,18 +113,12 @@ def lagged_partial_correlation(series: np.ndarray, order: int) -> np.ndarray:
 
     It follows from the t-statistic of the coefficient in the linear autoregression of this order.
     """
-    steps, nodes = series.shape
+    series, (steps, nodes) = series.astype(np.float64), series.shape
     lags = [series[order - lag : steps - lag] for lag in range(1, order + 1)]
-    design = _standardize(np.concatenate(lags, axis=1))
-    target = _standardize(series[order:])
+    design, target = scale(np.concatenate(lags, axis=1)), scale(series[order:])
     inverse = np.linalg.inv(design.T @ design)
     coefficients = inverse @ design.T @ target  # [order * N, N]
     freedom = len(target) - design.shape[1] - 1
     variance = ((target - design @ coefficients) ** 2).sum(0) / freedom
     t = coefficients[:nodes] / np.sqrt(np.diag(inverse)[:nodes, None] * variance)
     return (t / np.sqrt(t**2 + freedom)).T
-
-
-def _standardize(values: np.ndarray) -> np.ndarray:
-    values = values.astype(np.float64)
-    return (values - values.mean(0)) / values.std(0)

@@ -25,7 +25,10 @@ def read_overrides(study: str) -> dict[str, list[str]]:
 
 
 def make_parser(
-    question: str, about: str | None, overrides: Sequence[str] = ("epochs=12",)
+    question: str,
+    about: str | None,
+    overrides: Sequence[str] = ("epochs=12",),
+    seeds: Sequence[int] = (),
 ) -> argparse.ArgumentParser:
     """Return a parser with the options of trainings: threads, folders, Hydra overrides.
 
@@ -33,6 +36,8 @@ def make_parser(
         question: Name of the question, and of the folder of its runs in ``logs``, unless another one is given.
         about: What it asks.
         overrides: Hydra overrides of every run, unless others are given. (default: ``("epochs=12",)``)
+        seeds: Seeds, unless others are given, of a question that keeps a file of results, see :func:`run_once`.
+            (default: it keeps none)
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {question}", description=about)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
@@ -49,13 +54,10 @@ def make_parser(
         default=list(overrides),
         help=f"Hydra overrides of every run (default: {' '.join(overrides) or 'none'})",
     )
+    if seeds:
+        parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
+        parser.add_argument("--no-training", action="store_true", help="only report what is there")
     return parser
-
-
-def add_record_options(parser: argparse.ArgumentParser, seeds: Sequence[int]) -> None:
-    """Add the options of questions that keep a file of results, see :func:`run_once`."""
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(seeds))
-    parser.add_argument("--no-training", action="store_true", help="only report what is there")
 
 
 def train(overrides: Sequence[str], seed: int, run_dir: Path, data_dir: str | None) -> Outcome:
@@ -86,7 +88,7 @@ def run_once(
     Args:
         overrides: Hydra overrides of ``config/default.yaml``.
         seed: Random seed of the training.
-        options: Those of :func:`make_parser` and :func:`add_record_options`, and the ``command`` that gave them.
+        options: Those of :func:`make_parser` with seeds, and the ``command`` that gave them.
         finish: Returns what the record is to hold beside what
             :func:`benchmarks.run.experiment.fit_and_score` puts into it.
 

@@ -172,9 +172,15 @@ def roll(
     due = 0
     for time, values in rows:
         if last is not None:
-            _check_order(last, time, step)
-            absent = (time - last) // step - 1
-            kept.extend([np.full_like(values, np.nan)] * min(absent, window))
+            if time <= last:
+                what = "twice" if time == last else f"after {last}"
+                raise ValueError(f"'readings' must be in the order of time (got {time} {what}).")
+            steps, rest = divmod(time - last, step)
+            if rest:
+                raise ValueError(
+                    f"'readings' must have time stamps {step} apart, or a multiple of that (got {last} and {time})."
+                )
+            kept.extend([np.full_like(values, np.nan)] * min(steps - 1, window))
         kept.append(values)
         last = time
         if len(kept) == window:
@@ -184,14 +190,4 @@ def roll(
     if len(kept) < window:
         raise ValueError(
             f"'readings' must have at least {window} rows, the window of the model (got {len(kept)})."
-        )
-
-
-def _check_order(last: pd.Timestamp, time: pd.Timestamp, step: pd.Timedelta) -> None:
-    if time <= last:
-        what = "twice" if time == last else f"after {last}"
-        raise ValueError(f"'readings' must be in the order of time (got {time} {what}).")
-    if (time - last) % step != pd.Timedelta(0):
-        raise ValueError(
-            f"'readings' must have time stamps {step} apart, or a multiple of that (got {last} and {time})."
         )

@@ -55,10 +55,10 @@ def draw_matrix(
     matrix: FloatArray,
     *,
     cmap: Any,
-    vmin: float | None,
-    vmax: float | None,
+    vmin: float | None = None,
+    vmax: float | None = None,
     labels: list[str] | None,
-    colorbar_label: str | None,
+    colorbar_label: str | None = "attention weight",
 ) -> AxesImage:
     """Draw a target-row matrix with its axes named; ``colorbar_label=None`` leaves the bar out."""
     low, high = color_limits(matrix, vmin, vmax)

@@ -57,15 +57,8 @@ def plot_attention(
     matrix, which = select_graph("A", A, batch, time)
     names = check_labels(labels, matrix.shape[0])
     ax = new_figure(5.8, 5.0).add_subplot() if ax is None else check_axes("ax", ax)
-    draw_matrix(
-        ax,
-        matrix,
-        cmap=cmap,
-        vmin=vmin,
-        vmax=vmax,
-        labels=names,
-        colorbar_label="attention weight" if colorbar else None,
-    )
+    bar = "attention weight" if colorbar else None
+    draw_matrix(ax, matrix, cmap=cmap, vmin=vmin, vmax=vmax, labels=names, colorbar_label=bar)
     ax.set_title(f"{title}\n({which})" if which else title)
     return ax
 
@@ -121,7 +114,7 @@ def plot_learned_and_true(
         (true_matrix, "True", "edge weight"),
     )
     for ax, (matrix, panel_title, bar) in zip(figure.subplots(1, 2), panels, strict=True):
-        draw_matrix(ax, matrix, cmap=cmap, vmin=None, vmax=None, labels=names, colorbar_label=bar)
+        draw_matrix(ax, matrix, cmap=cmap, labels=names, colorbar_label=bar)
         ax.set_title(panel_title)
     if title is not None:
         figure.suptitle(title)

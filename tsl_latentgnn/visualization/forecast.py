@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from .._arrays import FloatArray, check_index, check_labels, to_array, to_float64
+from .._arrays import FloatArray, check_index, check_interval, check_labels, to_array, to_float64
 from .._checks import check_float
 from ._figure import check_axes, new_figure, viz_imports
 
@@ -91,25 +91,18 @@ def plot_forecast(
             panel.plot(before, past[:, i], color="0.55", marker=".", label="history")
             panel.axvline(0.0, color="0.8", linewidth=0.8, linestyle="--", zorder=0)
         if band is not None:
-            panel.fill_between(
-                ahead,
-                band[0][:, i],
-                band[1][:, i],
-                color="tab:blue",
-                alpha=0.2,
-                linewidth=0,
-                label=interval_label,
-            )
+            low, high = (limits[:, i] for limits in band)
+            shade: dict[str, Any] = {"color": "tab:blue", "alpha": 0.2, "linewidth": 0}
+            panel.fill_between(ahead, low, high, label=interval_label, **shade)
         panel.plot(ahead, true[:, i], color="0.1", marker=".", label="truth")
         panel.plot(ahead, pred[:, i], color="tab:blue", marker=".", label="forecast")
         panel.set_title(names[i], fontsize=10)
         panel.grid(alpha=0.25)
-        panel.set_xlabel("Step ahead" if step_minutes is None else "Minutes ahead")
-        panel.set_ylabel(ylabel)
-    if ax is None:
-        _drop_inner_names(panels)
+        xlabel = "Step ahead" if step_minutes is None else "Minutes ahead"
+        panel.set(xlabel=xlabel, ylabel=ylabel)
     handles, texts = panels[0].get_legend_handles_labels()
     if ax is None:
+        _drop_inner_names(panels)
         figure.legend(handles, texts, loc="outside lower center", ncols=len(texts), frameon=False)
     else:
         panels[0].legend(handles, texts)
@@ -165,11 +158,7 @@ def _interval(
         raise ValueError(f"'lower' and 'upper' must come together (got no '{missing}').")
     low = _window("lower", _like("lower", lower, readings), batch, channel)
     high = _window("upper", _like("upper", upper, readings), batch, channel)
-    if (low > high).any():
-        raise ValueError(
-            f"'lower' must be <= 'upper' everywhere (got {int((low > high).sum())} of {low.size} "
-            "intervals the other way round)."
-        )
+    check_interval(low, high)
     return low, high
 
 
@@ -208,10 +197,7 @@ def _panels(ax: Any, number: int) -> tuple[Figure, list[Axes]]:
         for unused in grid[number:]:
             unused.remove()
         return figure, list(grid[:number])
-    given = list(ax) if isinstance(ax, list | tuple) else [ax]
-    if isinstance(ax, np.ndarray):
-        given = list(ax.flat)
-    panels = [check_axes("ax", one) for one in given]
+    panels = [check_axes("ax", one) for one in np.asarray(ax, dtype=object).flat]
     if len(panels) != number:
         raise ValueError(f"'ax' must be {number} axes, one per node (got {len(panels)}).")
     holder = panels[0].figure

@@ -90,7 +90,8 @@ def plot_graph(
         arrows = len(weight) <= MAX_ARROWS
     check_bool("arrows", arrows)
 
-    stretch = _stretch(position, geographic)
+    # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
+    stretch = 1.0 / math.cos(math.radians(position[:, 1].mean())) if geographic else 1.0
     if ax is None:
         # As tall as the map is, so that the axes need no empty ground to keep its proportions.
         width, height = np.ptp(position, axis=0)
@@ -99,15 +100,8 @@ def plot_graph(
     check_axes("ax", ax)
     where = dict(enumerate(position))
     _draw_edges(ax, where, target, source, weight, arrows, node_size, cmap, weight_label)
-    ax.scatter(
-        position[:, 0],
-        position[:, 1],
-        s=node_size,
-        color="0.25",
-        edgecolors="white",
-        linewidths=0.4,
-        zorder=3,
-    )
+    look: dict[str, Any] = {"color": "0.25", "edgecolors": "white", "linewidths": 0.4}
+    ax.scatter(position[:, 0], position[:, 1], s=node_size, zorder=3, **look)
     if names is not None:
         for (x, y), name in zip(position, names, strict=True):
             ax.annotate(name, (x, y), (3, 3), textcoords="offset points", fontsize=7, zorder=4)
@@ -124,8 +118,7 @@ def _positions(coordinates: Any, num_nodes: int, geographic: bool) -> FloatArray
     """Return ``[N, 2]``: longitude and latitude, or x and y."""
     columns = getattr(coordinates, "columns", None)
     if columns is not None:
-        missing = [name for name in ("longitude", "latitude") if name not in columns]
-        if missing:
+        if not {"longitude", "latitude"} <= set(columns):
             raise ValueError(
                 "'coordinates' must have the columns 'longitude' and 'latitude' "
                 f"(got {list(columns)})."
@@ -190,19 +183,11 @@ def _draw_edges(
     rgba[:, 3] = faintest + (0.95 - faintest) * strength
 
     edges = list(zip(source.tolist(), target.tolist(), strict=True))
-    network = networkx.DiGraph(edges)
-    style: dict[str, Any] = {"arrows": False}
+    style: dict[str, Any] = {"edge_color": rgba, "width": 0.6 + 1.8 * strength, "arrows": arrows}
     if arrows:
-        style = {
-            "arrows": True,
-            "arrowstyle": "-|>",
-            "arrowsize": 8,
-            "connectionstyle": "arc3,rad=0.12",
-            "node_size": node_size,
-        }
-    networkx.draw_networkx_edges(
-        network, where, edgelist=edges, ax=ax, edge_color=rgba, width=0.6 + 1.8 * strength, **style
-    )
+        style |= {"arrowstyle": "-|>", "arrowsize": 8, "connectionstyle": "arc3,rad=0.12"}
+        style["node_size"] = node_size
+    networkx.draw_networkx_edges(networkx.DiGraph(edges), where, edges, ax=ax, **style)
     # networkx takes the ticks away.
     ax.tick_params(bottom=True, left=True, labelbottom=True, labelleft=True)
     ax.figure.colorbar(
@@ -210,19 +195,12 @@ def _draw_edges(
     )
 
 
-def _stretch(position: FloatArray, geographic: bool) -> float:
-    """How much longer a unit of y is to be drawn than a unit of x."""
-    # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
-    latitude = float(position[:, 1].mean()) if geographic else 0.0
-    return 1.0 / math.cos(math.radians(latitude))
-
-
 def _set_scale(ax: Axes, stretch: float, geographic: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     ax.set_aspect(stretch, adjustable="datalim")
-    ax.set_xlabel("Longitude" if geographic else "x")
-    ax.set_ylabel("Latitude" if geographic else "y")
+    x, y = ("Longitude", "Latitude") if geographic else ("x", "y")
+    ax.set(xlabel=x, ylabel=y)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=6))
     ax.ticklabel_format(useOffset=False)

@@ -75,15 +75,7 @@ def save_attention_movie(
     # Not a pyplot figure: the movie is the result, and the last frame must not show up beside it.
     figure = Figure(figsize=(5.8, 5.0), layout="constrained")
     ax = figure.add_subplot()
-    image = draw_matrix(
-        ax,
-        frames[0],
-        cmap=cmap,
-        vmin=low,
-        vmax=high,
-        labels=names,
-        colorbar_label="attention weight",
-    )
+    image = draw_matrix(ax, frames[0], cmap=cmap, vmin=low, vmax=high, labels=names)
     with writer.saving(figure, str(path), dpi):
         for number, matrix in enumerate(frames, start=1):
             image.set_data(matrix)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from .._arrays import to_float64
-from ._figure import check_axes, new_figure
+from ._figure import check_axes, new_figure, viz_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,13 +58,17 @@ def plot_reliability(
                 f"(got {len(values)} in {name!r})."
             )
 
+    with viz_imports():
+        from matplotlib import colormaps
+
+    # In an order that can be seen: horizons come in the order of time.
+    colors = colormaps["viridis"](np.linspace(0.05, 0.8, len(curves)))
     panel = new_figure(5.0, 5.0).add_subplot() if ax is None else check_axes("ax", ax)
     panel.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="calibrated")
-    for (name, values), color in zip(curves.items(), _colors(len(curves)), strict=True):
+    for (name, values), color in zip(curves.items(), colors, strict=True):
         panel.plot(nominal, values, marker="o", markersize=3.5, color=color, label=name)
     panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    panel.set_xlabel("Nominal share of readings in the interval")
-    panel.set_ylabel("Observed share")
+    panel.set(xlabel="Nominal share of readings in the interval", ylabel="Observed share")
     panel.grid(alpha=0.25)
     panel.legend(loc="upper left", frameon=False)
     if title is not None:
@@ -80,10 +84,3 @@ def _shares(name: str, values: Any) -> np.ndarray:
     if (array < 0).any() or (array > 1).any():
         raise ValueError(f"'{name}' must be shares in [0, 1] (got {array.min()} to {array.max()}).")
     return array
-
-
-def _colors(count: int) -> Sequence[Any]:
-    """Colours in an order that can be seen: horizons come in the order of time."""
-    from matplotlib import colormaps
-
-    return colormaps["viridis"](np.linspace(0.05, 0.8, count)).tolist()
