@@ -27,12 +27,13 @@ from benchmarks.run.provenance import describe
 from benchmarks.settings import compose_run
 from benchmarks.studies.learned_graphs import (
     Learned,
+    choose_order,
     draw_graphs,
     lagged_correlation,
     lagged_partial_correlation,
     learned_graphs,
     noise_floor,
-    to_shares,
+    significant,
     true_graph,
 )
 from benchmarks.studies.study import make_parser, read_overrides, run_once
@@ -111,13 +112,14 @@ def baselines(dataset: str, options: argparse.Namespace) -> list[dict[str, Any]]
     data = load_data(settings)
     series = data.windows.target.numpy()[data.datamodule.train_slice.numpy(), :, 0]
     true = true_graph(data.dataset)
+    order = choose_order(series, settings.window)
     found = {
         "correlation": lagged_correlation(series),
-        "partial": lagged_partial_correlation(series, settings.window),
+        "partial": lagged_partial_correlation(series, order),
     }
     return [
-        {"dataset": dataset, "model": name, "seed": 0, "graphs": [score(true, to_shares(value))]}
-        for name, value in found.items()
+        {"dataset": dataset, "model": name, "seed": 0, "graphs": [score(true, significant(*test))]}
+        for name, test in found.items()
     ]
 
 
@@ -144,9 +146,10 @@ def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: 
         describe(trained, command),
         "Directed edges between different nodes; means over the seeds, with the standard deviation. An edge is an "
         "entry above the threshold, which is an even share of its row: 1/k for an attention over the best k "
-        "sources, 1/N for a matrix over all nodes. By gap, it has to be above the largest relative drop of its "
-        "row, too, which has to be to a third or less. No model is given a graph (GraphWaveNetModel is given "
-        "self-loops). Errors are one step ahead, test part.",
+        "sources, 1/N for a softmax over all nodes. An edge of a correlation is one that a t-test tells from 0 at "
+        "5 % over all pairs (Bonferroni); the partial one has the order of the least BIC. By gap, an edge has to be "
+        "above the largest relative drop of its row, too, which has to be to a third or less. No model is given a "
+        "graph (GraphWaveNetModel is given self-loops). Errors are one step ahead, test part.",
         _main_table(groups),
         "Changes of the presets, the same on every dataset:",
         "\n".join(changes),

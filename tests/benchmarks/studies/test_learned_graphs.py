@@ -2,23 +2,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from benchmarks.data.windows import load_data
 from benchmarks.run.experiment import Outcome, build_predictor
-from benchmarks.studies.learned_graphs import learned_graphs, mean_graphs, to_shares
+from benchmarks.studies.learned_graphs import learned_graphs, mean_graphs
 
 pytestmark = pytest.mark.tsl
-
-
-def test_shares_of_correlations():
-    graph = to_shares(np.array([[0.5, -0.3], [0.0, -0.1]]))
-    torch.testing.assert_close(
-        graph.scores, torch.tensor([[0.625, 0.375], [0.0, 1.0]], dtype=torch.float64)
-    )
-    assert graph.threshold == 0.5
 
 
 def make_predictor(make_settings, folder, model, *overrides):
@@ -38,11 +29,11 @@ def test_graph_of_each_layer(make_settings, small_gpvar120):
     layers = predictor.model.graph_encoder.convs
     generator = torch.Generator().manual_seed(0)
     for layer in layers:
-        layer.correlation.data.normal_(generator=generator)
+        layer.learner.correlation.data.normal_(generator=generator)
     found = mean_graphs(predictor, data.datamodule.val_dataloader())
     assert len(found) == 3
     for layer, graph in zip(layers, found, strict=True):
-        for i, row in enumerate(layer.correlation.detach().double().tolist()):
+        for i, row in enumerate(layer.learner.correlation.detach().double().tolist()):
             others = sorted((j for j in range(12) if j != i), key=lambda j: -row[j])[:2]
             weights = {j: math.exp(row[j]) for j in (i, *others)}
             expected = [weights.get(j, 0.0) / sum(weights.values()) for j in range(12)]
