@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -41,10 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.out is not None and options.out.suffix not in (".csv", ".parquet"):
         predict.error(f"'--out' must end with .csv or .parquet (got {str(options.out)!r})")
+    if options.out is not None and _is_same_file(options.out, options.readings):
+        predict.error(f"'--out' must be another file than READINGS (got {str(options.out)!r})")
     try:
         _predict(options)
     except (OSError, ValueError) as error:
         predict.exit(2, f"{predict.prog}: error: {error}\n")
+
+
+def _is_same_file(one: Path, other: str) -> bool:
+    return one.exists() and os.path.exists(other) and one.samefile(other)
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -134,3 +134,18 @@ def test_options_are_refused(options, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["predict", "model.ckpt", "readings.csv", *options])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_readings_are_not_written_over(tmp_path, capsys, link):
+    readings = tmp_path / "readings.csv"
+    readings.write_text("time,a\n2026-01-01 00:00,1.0\n")
+    out = readings
+    if link:
+        out = tmp_path / "link.csv"
+        out.symlink_to(readings)
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "model.ckpt", str(readings), "--out", str(out)])
+    assert ended.value.code == 2
+    assert "'--out' must be another file than READINGS" in capsys.readouterr().err
+    assert readings.read_text().endswith(",1.0\n")
