@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,23 +20,24 @@ SECTIONS = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")
 pytestmark = pytest.mark.tsl
 
 
-def read_section(title):
-    """The Python of a section of the README."""
+def read_section(title, count=1):
+    """The Python of a section of the README, which has so many snippets: the last of them."""
     (text,) = [section for section in SECTIONS if section.startswith(f"{title}\n")]
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    return code
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) == count
+    return snippets[-1]
 
 
-def run_section(title, **names):
+def run_section(title, count=1, **names):
     """Run the Python of a section of the README with some names given; return all names."""
-    exec(compile(read_section(title), f"README.md, {title}", "exec"), names)
+    exec(compile(read_section(title, count), f"README.md, {title}", "exec"), names)
     return names
 
 
-def test_a_tsl_experiment():
-    from tsl_latentgnn.models import LatentGNNModel  # noqa: F401, I001  before tsl
+def make_data():
+    """Windows of a few series with covariates, and the data module of them."""
+    import tsl_latentgnn._tsl  # noqa: F401, I001  before tsl
     import pandas as pd
-    from pytorch_lightning import Trainer
     from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
     from tsl.data.datamodule import TemporalSplitter
 
@@ -47,23 +49,61 @@ def test_a_tsl_experiment():
         window=4,
         horizon=3,
     )
-    datamodule = SpatioTemporalDataModule(
-        windows, splitter=TemporalSplitter(0.1, 0.2), batch_size=8
-    )
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    splitter = TemporalSplitter(0.3, 0.2)
+    return windows, SpatioTemporalDataModule(windows, splitter=splitter, batch_size=8)
+
+
+QUIET = {
+    "accelerator": "cpu",
+    "max_epochs": 1,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def test_a_tsl_experiment():
+    from pytorch_lightning import Trainer
+
+    windows, datamodule = make_data()
+    trainer = Trainer(**QUIET, enable_checkpointing=False)
     names = run_section(
         "Swap it into a tsl experiment", torch_dataset=windows, dm=datamodule, trainer=trainer
     )
     assert trainer.global_step > 0
     graph = names["graph"].to_dense()
     torch.testing.assert_close(graph.sum(-1), torch.ones(graph.shape[:-1]))
+
+
+def test_exact_resume(tmp_path, monkeypatch):
+    from tsl_latentgnn.engines import LatentGNNPredictor
+    from tsl_latentgnn.models import LatentGNNModel
+
+    from pytorch_lightning import Trainer
+    from tsl.metrics.torch import MaskedMAE
+
+    monkeypatch.chdir(tmp_path)
+    _, datamodule = make_data()
+    sizes = {"input_size": 1, "output_size": 1, "horizon": 3, "n_nodes": 5, "exog_size": 2}
+    trained = []
+
+    class Noting(LatentGNNPredictor):
+        def on_train_epoch_start(self):
+            trained[-1].append(self.current_epoch)
+
+    for until in (1, 3):
+        trained.append([])
+        predictor = Noting(
+            model_class=LatentGNNModel,
+            model_kwargs=sizes,
+            optim_class=torch.optim.Adam,
+            optim_kwargs={"lr": 0.01},
+            loss_fn=MaskedMAE(),
+            metrics={"mae": MaskedMAE()},
+        )
+        trainer = partial(Trainer, **{**QUIET, "max_epochs": until})
+        run_section("API", 2, Trainer=trainer, predictor=predictor, dm=datamodule)
+    assert trained == [[0], [1, 2]]
 
 
 def test_plain_pytorch():
