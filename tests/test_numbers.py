@@ -20,6 +20,7 @@ del PRESET["k_neighbors"]  # there are fewer nodes
 
 def make_model(nodes, horizon=3, k=2, channels=1, **options):
     torch.manual_seed(0)
+    options = {"preset": "seq2seq", **options}
     return LatentGNNModel(channels, channels, horizon, nodes, k_neighbors=k, **options)
 
 
@@ -84,10 +85,10 @@ def test_scores_of_1e4_at_a_temperature_of_1e_3(dtype, dynamic, heads):
     torch.manual_seed(0)
     layer = LatentCorrelationGCN(4, 4, 6, 3, 1e-3, dynamic=dynamic, heads=heads)
     with torch.no_grad():
-        layer.correlation.uniform_(-1e4, 1e4)
+        layer.learner.correlation.uniform_(-1e4, 1e4)
         if dynamic:
-            layer.lin_query.weight.mul_(100)
-            layer.lin_key.weight.mul_(100)
+            layer.learner.lin_query.weight.mul_(100)
+            layer.learner.lin_key.weight.mul_(100)
     x = torch.randn(2, 6, 4, requires_grad=True)
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
         out, (_, alpha) = layer(x, return_attention_weights=True)

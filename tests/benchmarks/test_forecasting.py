@@ -71,14 +71,14 @@ def test_our_model_takes_the_mask_and_future_covariates(make_settings, quick, la
 )
 def test_precision_on_a_cpu(make_settings, quick, gpvar_dir, monkeypatch, precision, dtype):
     seen = set()
-    forward = LatentForecaster.forward
+    forecast = LatentForecaster.forecast
 
     def watched(self, *args, **kwargs):
         enabled = torch.is_autocast_enabled("cpu")
         seen.add(torch.get_autocast_dtype("cpu") if enabled else None)
-        return forward(self, *args, **kwargs)
+        return forecast(self, *args, **kwargs)
 
-    monkeypatch.setattr(LatentForecaster, "forward", watched)
+    monkeypatch.setattr(LatentForecaster, "forecast", watched)
     overrides = (f"+trainer.precision={precision!r}", "trainer.accelerator=cpu")
     settings = make_settings(
         *quick, *overrides, dataset="gpvar", model="latentgnn", data_dir=gpvar_dir
@@ -185,7 +185,7 @@ def test_candidates_are_the_edges_of_the_dataset(make_settings, gpvar_dir):
         data_dir=gpvar_dir,
     )
     data = load_data(settings)
-    table = build_predictor(settings, data).model.graph_encoder.convs[0].candidates
+    table = build_predictor(settings, data).model.graph_encoder.convs[0].learner.candidates
     source, target = data.windows.edge_index.tolist()
     expected = {(i, i) for i in range(table.size(0))} | set(zip(target, source, strict=True))
     assert {(i, j) for i, row in enumerate(table.tolist()) for j in row if j >= 0} == expected
