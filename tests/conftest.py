@@ -7,7 +7,6 @@ of those that a test does not seed itself.
 from __future__ import annotations
 
 import ipaddress
-import random
 import socket
 
 import numpy as np
@@ -30,8 +29,11 @@ def pytest_addoption(parser):
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    """Start every test from the same random numbers, whichever ran before it in this process."""
-    for seed in (random.seed, np.random.seed, torch.manual_seed):
+    """Start every test from the same random numbers, whichever ran before it in this process.
+
+    But for Python's own, from which PyG takes the names of the modules that it writes: no two may have the same.
+    """
+    for seed in (np.random.seed, torch.manual_seed):
         seed(request.config.getoption("draw"))
 
 
