@@ -74,8 +74,7 @@ def scatter(
         out: Tensor to reduce into, in place. ``"mean"`` divides what it held, too. (default: a new
             one, in which empty groups are 1 under ``"mul"`` and 0 otherwise)
         dim_size: Size of a new output in ``dim``. (default: ``index.max() + 1``)
-        reduce: ``"sum"``, ``"add"``, ``"mul"``, ``"mean"``, ``"min"`` or ``"max"``.
-            (default: ``"sum"``)
+        reduce: ``"sum"``, ``"add"``, ``"mul"``, ``"mean"``, ``"min"`` or ``"max"``. (default: ``"sum"``)
 
     Raises:
         ValueError: If ``reduce`` is none of these.
@@ -138,8 +137,7 @@ def segment_csr(
         indptr: Borders of the ranges in its last dimension, which is the dimension of ``src`` that
             is reduced. The dimensions before it are those of ``src``, or 1.
         out: Tensor to write the result to. (default: a new one)
-        reduce: ``"sum"``, ``"add"``, ``"mean"``, ``"min"`` or ``"max"``; an empty range gives 0.
-            (default: ``"sum"``)
+        reduce: ``"sum"``, ``"add"``, ``"mean"``, ``"min"`` or ``"max"``; an empty range gives 0. (default: ``"sum"``)
 
     Raises:
         ValueError: If ``reduce`` is none of these.
@@ -159,8 +157,7 @@ def gather_csr(src: Tensor, indptr: Tensor, out: Tensor | None = None) -> Tensor
 
     Args:
         src: One value for each range, in the last dimension of ``indptr``.
-        indptr: Borders of the ranges in its last dimension. The dimensions before it are those of
-            ``src``, or 1.
+        indptr: Borders of the ranges in its last dimension. The dimensions before it are those of ``src``, or 1.
         out: Tensor to write the result to; it keeps its values outside of the ranges.
             (default: a new one, of size ``indptr[..., -1]`` in that dimension, zero outside)
 

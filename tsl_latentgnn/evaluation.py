@@ -34,14 +34,11 @@ def metrics(y_true: Array, y_pred: Array, eps: float = 1e-8) -> dict[str, float]
         eps: Smallest divisor of the percentage error, in the unit of the readings.
 
     Returns:
-        ``MSE`` (squared unit of the readings), ``RMSE`` and ``MAE`` (unit of the readings),
-        ``MAPE`` (percent).
+        ``MSE`` (squared unit of the readings), ``RMSE`` and ``MAE`` (unit of the readings), ``MAPE`` (percent).
 
     Raises:
-        TypeError: If an input is no array or tensor of floating point numbers, or ``eps`` no
-            number.
-        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or ``eps`` is
-            not positive.
+        TypeError: If an input is no array or tensor of floating point numbers, or ``eps`` no number.
+        ValueError: If the inputs are empty, differ in shape or hold a NaN or an Inf, or ``eps`` is not positive.
     """
     check_float("eps", eps, minimum=0.0, exclusive_minimum=True)
     true, pred = same_shaped(y_true=y_true, y_pred=y_pred)
@@ -78,9 +75,8 @@ def interval_coverage(y_true: Array, lower: Array, upper: Array) -> float:
 def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
     r"""Mean continuous ranked probability score of Gaussian forecasts; lower is better.
 
-    The closed form of Gneiting and Raftery, *Strictly Proper Scoring Rules, Prediction, and
-    Estimation* (JASA 2007), with its sign turned so that it is an error, which for a scale near
-    zero is the absolute error:
+    The closed form of Gneiting and Raftery, *Strictly Proper Scoring Rules, Prediction, and Estimation* (JASA 2007),
+    with its sign turned so that it is an error, which for a scale near zero is the absolute error:
 
     .. math::
         \mathrm{CRPS} = \sigma \left( z\,(2\Phi(z) - 1) + 2\varphi(z) - \frac{1}{\sqrt\pi} \right),
@@ -111,20 +107,17 @@ def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
 def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> dict[str, float]:
     """How well scores find the directed edges of a known graph; self-loops do not count.
 
-    Both matrices are read entry by entry, so they must agree on which side is the source: the
-    attention of this package is target-row, ``scores[i, j]`` being the edge from source ``j`` to
-    target ``i``.
+    Both matrices are read entry by entry, so they must agree on which side is the source: the attention of this package
+    is target-row, ``scores[i, j]`` being the edge from source ``j`` to target ``i``.
 
     Args:
         adjacency_true: The true graph ``[N, N]``; every nonzero entry is an edge.
         scores: Scores of the edges ``[N, N]``, such as an attention matrix.
-        threshold: An edge is found if its score is above this; 0 takes every edge that a sparse
-            attention kept.
+        threshold: An edge is found if its score is above this; 0 takes every edge that a sparse attention kept.
 
     Returns:
-        ``precision`` (0 if no edge is found), ``recall`` and ``F1`` at the threshold, and
-        ``AUROC``, the chance that a true edge scores above an absent one (ties count half), which
-        no threshold enters.
+        ``precision`` (0 if no edge is found), ``recall`` and ``F1`` at the threshold, and ``AUROC``, the chance that a
+        true edge scores above an absent one (ties count half), which no threshold enters.
 
     Raises:
         TypeError: If a matrix is no array or tensor of real numbers (of floats, for ``scores``) or
@@ -176,8 +169,7 @@ def edges_by_gap(scores: Array, threshold: float, ratio: float = 3.0) -> NDArray
 
     Args:
         scores: Weights ``[N, N]``, not negative; row ``i`` holds the sources of target ``i``.
-        threshold: What an edge is to be above, :math:`\theta \ge 0`, such as an even share of its row,
-            :math:`1 / k`.
+        threshold: What an edge is to be above, :math:`\theta \ge 0`, such as an even share of its row, :math:`1 / k`.
         ratio: How many times the next weight the last edge must weigh, above 1.
 
     Returns:

@@ -82,8 +82,7 @@ def _readings(datamodule: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def last_valid_reading(target: np.ndarray, mask: np.ndarray, train_steps: np.ndarray) -> np.ndarray:
     """Return at each step the last valid reading up to and including it.
 
-    Before the first valid reading it is the mean of the training part (see
-    :func:`historical_average`).
+    Before the first valid reading it is the mean of the training part (see :func:`historical_average`).
 
     Args:
         target: Readings ``[t, n, f]``.

@@ -42,8 +42,7 @@ def make_table(
             same dataset, model, label, settings and seed the last one counts; those of other
             settings have a row of their own.
         split: ``"test"`` or ``"val"``. (default: ``"test"``)
-        metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``.
-            (default: ``"mae"``)
+        metric: What to show at the marks of the horizon: ``"mae"``, ``"rmse"`` or ``"mape"``. (default: ``"mae"``)
         ignore: Dotted names of settings that tell no rows apart, say ``"dataset.future_u"`` for a model that
             takes no future covariates. (default: none)
 

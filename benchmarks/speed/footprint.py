@@ -36,8 +36,7 @@ def peak_growth_mib(
         settings: Threads and device.
 
     Returns:
-        float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated
-        on a GPU.
+        float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated on a GPU.
     """
     context: Any = multiprocessing.get_context("forkserver")  # whose server imports once
     context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])

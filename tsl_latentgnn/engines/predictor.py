@@ -54,8 +54,7 @@ class LatentGNNPredictor(Predictor):
             constant ratio. (default: ``None``)
         teacher_forcing_steps (int): Time constant :math:`S` of the decay, in optimizer steps. (default: ``1000``)
         dense_epochs (int): Epochs that train dense attention before the top-:math:`k` graph. (default: ``0``)
-        quantiles (sequence): Levels in :math:`(0, 1)` of the quantiles at prediction.
-            (default: ``(0.05, 0.5, 0.95)``)
+        quantiles (sequence): Levels in :math:`(0, 1)` of the quantiles at prediction. (default: ``(0.05, 0.5, 0.95)``)
         **kwargs: Keyword arguments of :class:`tsl.engines.Predictor`.
 
     Raises:

@@ -45,9 +45,8 @@ def check_whole(checkpoint: Any, path: str, parts: Mapping[str, type] = _PARTS) 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the best and the last checkpoint of a run, the best also across resuming.
 
-    Lightning forgets how good the best checkpoint was when a resumed run writes to a folder of its
-    own, and would take the first new one for the best. It removes the old best one while
-    ``last.ckpt`` still refers to it.
+    Lightning forgets how good the best checkpoint was when a resumed run writes to a folder of its own, and would take
+    the first new one for the best. It removes the old best one while ``last.ckpt`` still refers to it.
 
     Args:
         dirpath (str): Folder of the run.

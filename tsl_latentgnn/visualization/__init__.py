@@ -1,8 +1,7 @@
 """Figures of learned graphs and forecasts; needs ``pip install "tsl-latentgnn[viz]"``.
 
-Every function returns the matplotlib object that it drew on: ``plt.show()`` shows it, ``savefig`` of
-the figure writes it. Pass ``ax`` to place it in a figure of your own. matplotlib is imported when the
-first figure is drawn.
+Every function returns the matplotlib object that it drew on: ``plt.show()`` shows it, ``savefig`` of the figure writes
+it. Pass ``ax`` to place it in a figure of your own. matplotlib is imported when the first figure is drawn.
 """
 
 from .attention import plot_attention, plot_learned_and_true

@@ -38,8 +38,7 @@ def plot_attention(
             the colour bar; by default those of a new figure, the ``.figure`` of what is returned.
         batch: Element of the batch; ``None`` shows the mean over the batch.
         time: Time step, where there are several (default: the last); ``None`` shows the mean.
-        labels: Name of each node; by default its number. Where there are more than 30 nodes only
-            some are written.
+        labels: Name of each node; by default its number. Where there are more than 30 nodes only some are written.
         cmap: Colour map, by name or as a matplotlib ``Colormap``.
         vmin: Lower end of the colour scale; by default 0, or the smallest weight if that is below.
         vmax: Upper end of the colour scale; by default the largest weight.
@@ -76,9 +75,8 @@ def plot_learned_and_true(
     r"""Draw a learned adjacency beside the true one, each on a colour scale of its own.
 
     Args:
-        learned: Attention ``[N, N]``, ``[B, N, N]`` or ``[B, T, N, N]`` as a numpy array or torch
-            tensor, or a :class:`tsl_latentgnn.nn.LatentGraph`; target-row, as in
-            :func:`plot_attention`.
+        learned: Attention ``[N, N]``, ``[B, N, N]`` or ``[B, T, N, N]`` as a numpy array or torch tensor, or a
+            :class:`tsl_latentgnn.nn.LatentGraph`; target-row, as in :func:`plot_attention`.
         true: True adjacency ``[N, N]``, target-row too: transpose one that has sources as rows.
         title: Title over both panels.
         batch: Element of the batch of ``learned``; ``None`` (default) shows the mean.

@@ -42,12 +42,10 @@ def plot_graph(
     says how many edges there are to see.
 
     Args:
-        graph: Adjacency ``[N, N]``, ``[B, N, N]`` or ``[B, T, N, N]``, row :math:`i` the target and
-            column :math:`j` the source, as a numpy array or torch tensor; or a
-            :class:`tsl_latentgnn.nn.LatentGraph`.
-        coordinates: Longitude and latitude of each node in degrees, ``[N, 2]``, as a numpy array,
-            torch tensor or pandas frame with the columns ``longitude`` and ``latitude``; the rows
-            in the order of the nodes.
+        graph: Adjacency ``[N, N]``, ``[B, N, N]`` or ``[B, T, N, N]``, row :math:`i` the target and column :math:`j`
+            the source, as a numpy array or torch tensor; or a :class:`tsl_latentgnn.nn.LatentGraph`.
+        coordinates: Longitude and latitude of each node in degrees, ``[N, 2]``, as a numpy array, torch tensor or
+            pandas frame with the columns ``longitude`` and ``latitude``; the rows in the order of the nodes.
         title: First line of the title.
         ax: Axes to draw on, best of a figure with ``layout="constrained"``, which makes room for
             the colour bar; by default those of a new figure, the ``.figure`` of what is returned.
@@ -57,8 +55,7 @@ def plot_graph(
         top_edges: Draw at most this many of them, the heaviest; ``None`` draws all.
         arrows: Draw the edges as curved arrows, which tells the direction and keeps the two edges
             of a pair apart, rather than as straight lines. By default where there are at most 300.
-        geographic: Scale the axes as a map does. ``False`` takes the coordinates as a plane with
-            axes ``x`` and ``y``.
+        geographic: Scale the axes as a map does. ``False`` takes the coordinates as a plane with axes ``x`` and ``y``.
         labels: Name of each node, written beside it; by default there are none.
         node_size: Area of a node in square points.
         cmap: Colour map of the edge weights, by name or as a matplotlib ``Colormap``.
@@ -69,10 +66,9 @@ def plot_graph(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If the graph is not square, is empty, or the drawn one holds a NaN or an Inf, if
-            ``coordinates`` is not finite, not ``[N, 2]`` or, on a map, no longitude and latitude,
-            if an index is out of range, if ``threshold`` is negative, or if ``labels`` does not
-            name every node.
+        ValueError: If the graph is not square, is empty, or the drawn one holds a NaN or an Inf, if ``coordinates`` is
+            not finite, not ``[N, 2]`` or, on a map, no longitude and latitude, if an index is out of range, if
+            ``threshold`` is negative, or if ``labels`` does not name every node.
         ImportError: If matplotlib or networkx is not installed.
     """
     matrix, which = select_graph("graph", graph, batch, time)

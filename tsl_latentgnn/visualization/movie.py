@@ -49,10 +49,9 @@ def save_attention_movie(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If ``path`` ends otherwise, if ``A`` has another shape, is empty, or the shown
-            frames hold a NaN or an Inf, if a graph without a time dimension is given, if ``batch``
-            is out of range, if ``labels`` does not name every node, or if ``fps`` or ``dpi`` is not
-            positive.
+        ValueError: If ``path`` ends otherwise, if ``A`` has another shape, is empty, or the shown frames hold a NaN or
+            an Inf, if a graph without a time dimension is given, if ``batch`` is out of range, if ``labels`` does not
+            name every node, or if ``fps`` or ``dpi`` is not positive.
         RuntimeError: If an ``.mp4`` is asked for and ffmpeg is not installed.
         ImportError: If matplotlib or Pillow is not installed.
     """
