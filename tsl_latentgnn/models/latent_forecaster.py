@@ -24,11 +24,10 @@ from .._checks import (
 )
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
-from ..nn.functional.sequences import last_reading, to_sequences
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
-from ..nn.recurrent import AttendingDecoder, LSTMEncoder
+from ..nn.recurrent import AttendingDecoder, LSTMEncoder, last_reading, to_sequences
 from ..nn.smoothing import ConvSmoother, GaussianSmoothingLayer
 from .presets import takes_preset
 

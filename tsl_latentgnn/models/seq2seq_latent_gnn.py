@@ -139,15 +139,12 @@ class Seq2SeqLatentGNN(Module):
         targets: Tensor | None = None,
         teacher_forcing: bool = False,
     ) -> Forecast:
-        sizes = (None, None, self.num_nodes, self.node_input_dim)
-        check_float_tensor("node_features", node_features, "[B, T_in, N, F]", sizes)
         check_bool("teacher_forcing", teacher_forcing)
         if teacher_forcing and targets is None:
             raise ValueError("'targets' must be given with teacher_forcing=True (got None).")
         if targets is not None:
-            expected = (node_features.size(0), self.out_seq_len, self.num_nodes)
-            check_float_tensor("targets", targets, "[B, T_out, N]", expected)
-            targets = targets.unsqueeze(-1)
+            sizes = (None, self.out_seq_len, self.num_nodes)
+            targets = check_float_tensor("targets", targets, "[B, T_out, N]", sizes).unsqueeze(-1)
         ratio = self.teacher_forcing_ratio if teacher_forcing else 0.0
         return self.network.forecast(node_features, targets=targets, teacher_forcing_ratio=ratio)
 
