@@ -248,10 +248,7 @@ def run_cells(lstm, x, state=None):
                 )
                 values = hidden[layer][s]
             out[s].append(values)
-    final = (
-        torch.tensor(hidden, dtype=torch.double),
-        torch.tensor(cell, dtype=torch.double),
-    )
+    final = (torch.tensor(hidden, dtype=torch.double), torch.tensor(cell, dtype=torch.double))
     return torch.tensor(out, dtype=torch.double), final
 
 

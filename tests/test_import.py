@@ -45,11 +45,7 @@ assert "LatentGNNModel" in dir(tsl_latentgnn.models)
 import torch
 Seq2SeqLatentGNN(1, 4, 5, 2)(torch.randn(1, 3, 5, 1))
 """
-    ours = [
-        "tsl_latentgnn._tsl",
-        "tsl_latentgnn.engines",
-        "tsl_latentgnn.models.latent_gnn_model",
-    ]
+    ours = ["tsl_latentgnn._tsl", "tsl_latentgnn.engines", "tsl_latentgnn.models.latent_gnn_model"]
     assert loaded(code, ["tsl", "pytorch_lightning", *ours, *stand_ins()]) == []
 
 

@@ -20,10 +20,7 @@ _CHANNELS = 64
 _NEIGHBORS = 4
 
 #: Graphs, nodes, and the targets for forward alone and for forward and backward.
-_SHAPES = (
-    (192, 207, Target(1.0), Target(0.8)),
-    (8, 2000, None, Target(0.5)),
-)
+_SHAPES = ((192, 207, Target(1.0), Target(0.8)), (8, 2000, None, Target(0.5)))
 _QUICK_SHAPES = ((4, 24, None, None), (2, 48, None, None))
 
 

@@ -224,13 +224,7 @@ def read(path):
 
 def test_sweep(command, quick, gpvar_dir, tmp_path):
     done = command(
-        "-m",
-        "seed=1,2",
-        "model=ar",
-        f"data_dir={gpvar_dir}",
-        "num_threads=1",
-        "label=32",
-        *quick,
+        "-m", "seed=1,2", "model=ar", f"data_dir={gpvar_dir}", "num_threads=1", "label=32", *quick
     )
     assert done.stdout.count("MAPE (%)") == 2
     first, second = read(tmp_path / "results.jsonl")

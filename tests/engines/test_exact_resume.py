@@ -57,10 +57,7 @@ class Plain(pl.LightningModule):
     def configure_optimizers(self):
         optimizer = torch.optim.Adam(self.parameters(), 0.01)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.5, patience=0)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": plateau, "monitor": "score"},
-        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "score"}}
 
 
 def train_plain():

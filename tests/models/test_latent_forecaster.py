@@ -664,11 +664,7 @@ def test_gradients(options, masked):
         ({"graph_at": "output"}, ValueError, "'graph_at' must be one of"),
         ({"graph_per": "day"}, ValueError, "'graph_per' must be one of .* .got 'day'"),
         ({"graph_per": True}, ValueError, "'graph_per' must be one of"),
-        (
-            {"graph_per": "day", "graph_at": "state"},
-            ValueError,
-            "'graph_per' must be one of",
-        ),
+        ({"graph_per": "day", "graph_at": "state"}, ValueError, "'graph_per' must be one of"),
         ({"candidates": [[0], [1]]}, TypeError, "'candidates' must be a torch.long tensor"),
         ({"candidates": EDGES.int()}, TypeError, "'candidates' .* torch.int32"),
         ({"candidates": EDGES.T}, ValueError, "'candidates' must have shape .* N=5"),

@@ -305,15 +305,7 @@ def test_it_finds_the_graph_of_the_data(options):
     """The future of a node is the past of the node before it: only messages can carry it over."""
     torch.manual_seed(0)
     model = Seq2SeqLatentGNN(
-        1,
-        24,
-        6,
-        3,
-        **options,
-        modes=None,
-        gaussian_smoothing=False,
-        latent_layers=1,
-        lstm_layers=1,
+        1, 24, 6, 3, **options, modes=None, gaussian_smoothing=False, latent_layers=1, lstm_layers=1
     )
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(200):

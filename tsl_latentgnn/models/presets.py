@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "residual": False,
         "conv_smoothing": True,
         "gaussian_smoothing": True,
-    },
+    }
 }
 
 #: Arguments of 0.1 by their names today.

@@ -86,10 +86,7 @@ class Seq2SeqLatentGNN(Module):
         self.network.reset_parameters()
 
     def forward(
-        self,
-        node_features: Tensor,
-        targets: Tensor | None = None,
-        teacher_forcing: bool = False,
+        self, node_features: Tensor, targets: Tensor | None = None, teacher_forcing: bool = False
     ) -> tuple[Tensor, Tensor]:
         r"""Forecast the steps after a window.
 
@@ -134,10 +131,7 @@ class Seq2SeqLatentGNN(Module):
         return self._forecast(node_features).layer_graph(layer)
 
     def _forecast(
-        self,
-        node_features: Tensor,
-        targets: Tensor | None = None,
-        teacher_forcing: bool = False,
+        self, node_features: Tensor, targets: Tensor | None = None, teacher_forcing: bool = False
     ) -> Forecast:
         check_bool("teacher_forcing", teacher_forcing)
         if teacher_forcing and targets is None:

@@ -23,7 +23,4 @@ __all__ = [
     "LatentGraphEncoder",
 ]
 
-__getattr__ = moved(
-    __name__,
-    {"LatentForecaster": "models.LatentForecaster"},
-)
+__getattr__ = moved(__name__, {"LatentForecaster": "models.LatentForecaster"})

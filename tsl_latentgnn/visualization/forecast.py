@@ -112,12 +112,7 @@ def plot_forecast(
 
 
 def _window(
-    name: str,
-    array: np.ndarray | Tensor,
-    batch: int,
-    channel: int,
-    *,
-    allow_nan: bool = False,
+    name: str, array: np.ndarray | Tensor, batch: int, channel: int, *, allow_nan: bool = False
 ) -> FloatArray:
     """Return the readings ``[T, N]`` of one window and channel."""
     shape = list(array.shape)

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def plot_reliability(
-    levels: Any,
-    coverage: Mapping[str, Any],
-    *,
-    title: str | None = None,
-    ax: Axes | None = None,
+    levels: Any, coverage: Mapping[str, Any], *, title: str | None = None, ax: Axes | None = None
 ) -> Figure:
     """Draw the reliability curve of prediction intervals: the nominal share of readings against the observed one.
 

@@ -122,10 +122,7 @@ def test_time_stamps(readings):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (
-            {"kind": "missing"},
-            "'dataset.corruption' must have the keys kind, share .*got .*'kind'",
-        ),
+        ({"kind": "missing"}, "'dataset.corruption' must have the keys kind, share .*got .*'kind'"),
         ({"kind": "missing", "share": 0.1, "rate": 1}, "must have the keys .*'rate'"),
         ({"kind": "rust", "share": 0.1}, "corruption.kind' must be one of missing, .*got 'rust'"),
         ({"kind": "missing", "share": 0}, r"corruption.share' must be in \(0, 1\] \(got 0\)"),

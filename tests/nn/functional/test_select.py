@@ -1,9 +1,5 @@
 from tsl_latentgnn.nn.functional import select as module
-from tsl_latentgnn.nn.functional.select import (
-    candidate_table,
-    select_candidates,
-    select_sources,
-)
+from tsl_latentgnn.nn.functional.select import candidate_table, select_candidates, select_sources
 
 import pytest
 import torch
