@@ -116,7 +116,7 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[0.05, 0.5, 0.95],
         metavar="LEVEL",
-        help="of a model with a Gaussian head (default: 0.05 0.5 0.95)",
+        help="of a model with a Gaussian likelihood (default: 0.05 0.5 0.95)",
     )
     parser.add_argument(
         "--missing",

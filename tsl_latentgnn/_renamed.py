@@ -36,13 +36,18 @@ MODULES = {
 }
 
 
-def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Say that ``old`` is called ``new`` now."""
-    warnings.warn(
-        f"'{old}' is '{new}' since 0.2; the old name goes in 0.3.",
-        DeprecationWarning,
-        stacklevel=stacklevel,
-    )
+def warn_renamed(old: str, new: str) -> None:
+    """Say that ``old`` is called ``new`` now, of the line outside of this package and of tsl that says ``old``."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _is_inner(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+        level += "_bootstrap" not in frame.f_code.co_filename  # of importlib, which warnings skip
+    message = f"'{old}' is '{new}' since 0.2; the old name goes in 0.3."
+    warnings.warn(message, DeprecationWarning, stacklevel=level)
+
+
+def _is_inner(module: str) -> bool:
+    return module.partition(".")[0] in (_OF, "tsl", "importlib")
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:

@@ -2,8 +2,9 @@
 
 tsl needs two things before it works on today's PyTorch: stand-ins for torch_scatter and torch_sparse where they are not
 installed (:mod:`tsl_latentgnn._native`, which is therefore imported first), and an allow-list that lets
-:func:`torch.load` read the checkpoints of its ``Predictor`` with its safety on. ``import tsl`` before this package is
-fine, for it loads nothing yet; a part of tsl, such as ``tsl.data``, needs this package or the extensions first.
+:func:`torch.load` read the checkpoints of its ``Predictor`` with its safety on. ``import tsl`` before this module is
+fine, for it loads nothing yet; a part of tsl, such as ``tsl.data``, needs the extensions, or first something that
+brings this module in, such as ``from tsl_latentgnn import LatentGNNModel``.
 """
 
 from __future__ import annotations

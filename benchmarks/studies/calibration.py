@@ -1,4 +1,4 @@
-"""Are the intervals of a Gaussian head as wide as they should be?
+"""Are the intervals of a Gaussian likelihood as wide as they should be?
 
 ``python -m benchmarks calibration --data-dir data/la`` trains the preset with ``likelihood="gaussian"``, fits the width
 of its intervals on the validation part, and scores them on the test part, before and after.
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
-    """Train with a Gaussian head, calibrate on the validation part, score both on the test part.
+    """Train with a Gaussian likelihood, calibrate on the validation part, score both on the test part.
 
     Returns:
         dict: As :func:`benchmarks.studies.study.run_once`, with the factors of the calibration, and under each of

@@ -123,7 +123,7 @@ def test_a_foreign_file_is_refused(saved, tmp_path):
         ({"horizon": HORIZON + 1}, "horizon is 3, not 4"),
         ({"n_nodes": NODES + 1, "candidates": None}, "n_nodes is 4, not 5"),
         ({"candidates": None}, r"candidates is a tensor of shape \(4, 4\), not None"),
-        ({"norm": "layer"}, "norm is absent, not 'layer'"),
+        ({"norm": "layer"}, "norm is None, not 'layer'"),
     ],
 )
 def test_a_checkpoint_of_another_model_is_refused(saved, changes, message):

@@ -90,6 +90,26 @@ def test_it_is_trained_on(tmp_path):
     assert trainer.optimizers[0].state_dict()["state"][0]["step"] > before
 
 
+def test_lists_and_written_defaults_are_the_same_model(example):
+    kwargs = {**OF_0_1, "preset": "seq2seq", "modes": [2, 2], "temperature": 1.0}
+    predictor = LatentGNNPredictor(model_class=LatentGNNModel, model_kwargs=kwargs)
+    predictor.load_model(PATH)
+    assert_as_then(predictor.model, example)
+
+
+@pytest.mark.parametrize(
+    ("windows", "levels", "message"),
+    [
+        (np.ones((1, 6, 4)), [], r"'windows' .* size 5 in dimension 1"),
+        (np.ones((2, 5, 4)), [], r"'windows' .* size 1 in dimension 0"),
+        (np.ones((1, 5, 4)), [1.5], r"'levels' must be in \(0, 1\)"),
+    ],
+)
+def test_windows_and_levels_must_fit(windows, levels, message):
+    with pytest.raises(ValueError, match=message):
+        Forecaster.from_checkpoint(PATH)(windows, [pd.Timestamp("2026-01-04")], levels)
+
+
 def test_another_model_is_refused():
     kwargs = {**OF_0_1, "hidden_size": 8, "preset": "seq2seq"}
     predictor = LatentGNNPredictor(model_class=LatentGNNModel, model_kwargs=kwargs)

@@ -29,6 +29,49 @@ EDGES = torch.tensor([[1, 2, 0, 3, 4, 0, 3, 0], [0, 0, 1, 1, 1, 2, 3, 1]])
 X = torch.randn(4, 6, 5, 2, generator=torch.Generator().manual_seed(0))
 
 
+def test_presets():
+    state, seq2seq = (LatentGNNModel(2, 1, 3, 5, preset=preset) for preset in ("state", "seq2seq"))
+    names = [{n for n, _ in m.named_parameters()} for m in (LatentGNNModel(2, 1, 3, 5), state)]
+    assert names[0] == names[1]
+    assert {n for n, _ in seq2seq.named_parameters()} != names[0]
+    assert state.graph_encoder.convs[0].k_neighbors == 5  # there are no eight
+    # What is given wins over the preset, even where it is what another preset says.
+    one = LatentGNNModel(2, 1, 3, 5, preset="seq2seq", lstm_layers=1)
+    assert (one.temporal_encoder.lstm.num_layers, one.decoder_type) == (1, "attention")
+    with pytest.raises(ValueError, match="'k_neighbors' must be an int <= 5"):
+        LatentGNNModel(2, 1, 3, 5, k_neighbors=8)
+    with pytest.raises(ValueError, match="'preset' must be one of"):
+        LatentGNNModel(2, 1, 3, 5, preset="fast")
+    with pytest.raises(TypeError, match="multiple values for argument 'horizon'"):
+        LatentGNNModel(2, 1, 3, 5, horizon=99)
+
+
+def test_arguments_by_their_names_of_0_1():
+    with pytest.warns(
+        DeprecationWarning, match=r"'LatentGNNModel\(head=\)' is 'likelihood='"
+    ) as old:
+        model = make(head="gaussian")
+    assert [w.filename for w in old] == [__file__]
+    assert model.likelihood == "gaussian"
+    with pytest.warns(DeprecationWarning, match="'LatentGNNModel.head' is 'likelihood'"):
+        assert model.head == "gaussian"
+    with pytest.warns(DeprecationWarning, match="'LatentGNNModel.network' is 'LatentGNNModel'"):
+        assert model.network is model
+    with pytest.raises(TypeError, match="'likelihood' must not be given twice"):
+        make(head="gaussian", likelihood="gaussian")
+    arguments = {"n_nodes": 5, "head": "gaussian", "window": 3}
+    with pytest.warns(DeprecationWarning, match="head="):
+        LatentGNNModel.filter_model_args_(arguments)
+    assert arguments == {"n_nodes": 5, "likelihood": "gaussian"}
+
+
+def test_weights_of_0_1_into_other_defaults_are_warned_of():
+    model = make(preset="state")
+    old = {f"network.{name}": value for name, value in model.state_dict().items()}
+    with pytest.warns(UserWarning, match="preset='seq2seq'"):
+        model.load_state_dict(old)
+
+
 def test_it_is_a_tsl_model():
     from tsl.nn.models import BaseModel
 

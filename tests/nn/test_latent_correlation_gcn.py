@@ -838,16 +838,34 @@ def test_dense_training_teaches_all_scores(candidates):
     torch.testing.assert_close(layer(x), sparse)
 
 
+def test_settings_of_the_learner_are_those_of_the_layer():
+    layer, x = randomize(LatentCorrelationGCN(3, 3, 5, 4)), torch.randn(2, 5, 3)
+    warm = run_layer(layer, x)[1]
+    layer.temperature, layer.k_neighbors = 0.01, 2
+    assert (layer.learner.temperature, layer.learner.k_neighbors) == (0.01, 2)
+    cold = run_layer(layer, x)[1]
+    assert cold.k_neighbors == 2
+    assert cold.weights.amax(-1).mean() > warm.weights.amax(-1).mean()
+
+
 def test_edges_must_fit_the_inputs():
     layer, h = LatentCorrelationGCN(3, 3, 5, 2), torch.ones(8, 5, 3)
     edges = layer.learner(torch.ones(4, 5, 3))
     assert layer.pass_messages(h, edges).shape == (8, 5, 3)
     with pytest.raises(
-        ValueError, match=r"'edges' must be .* divides the 6 inputs .* .got 4 graphs"
+        ValueError, match=r"'edges' must be .* divides the 6 inputs .got 4 graphs"
     ):
         layer.pass_messages(h[:6], edges)
     with pytest.raises(ValueError, match="'h' must have 3 dimensions"):
         layer.pass_messages(h[0], edges)
+    with pytest.raises(ValueError, match=r"'edges' .* size 5 in dimension 1"):
+        layer.pass_messages(h, LatentCorrelationGCN(3, 3, 6, 2).learner(torch.ones(4, 6, 3)))
+    with pytest.raises(ValueError, match="divides the 5 inputs"):
+        edges.restrict(torch.ones(5, 5, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"'sources' .* size 5 in dimension 1"):
+        edges.restrict(torch.ones(4, 7, dtype=torch.bool))
+    with pytest.raises(ValueError, match="divides the 6 inputs"):
+        edges.graph((6,))
     with pytest.raises(ValueError, match=r"'h' .* size 5 in dimension 1"):
         layer.learner(h[:, :4])
     with pytest.raises(ValueError, match=r"'sources' .* size 8 in dimension 0"):

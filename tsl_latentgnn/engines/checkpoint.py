@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 from collections.abc import Mapping
@@ -75,8 +76,11 @@ def _is_ours(model_class: Any) -> bool:
 
 def _complete(model_class: Any, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of a model with what their preset says, so that presets and their values compare."""
-    filled = fill_in(kwargs) if _is_ours(model_class) else kwargs
-    return {name: value for name, value in filled.items() if name != "preset"}
+    if not _is_ours(model_class):
+        return dict(kwargs)
+    arguments = inspect.signature(model_class).parameters.values()
+    defaults = {a.name: a.default for a in arguments if a.default is not a.empty}
+    return {**defaults, **fill_in(kwargs), "preset": None}
 
 
 def lacking(checkpoint: Any, parts: Mapping[str, type]) -> list[str]:
@@ -135,6 +139,10 @@ def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
 def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    if isinstance(one, list | tuple) and isinstance(
+        other, list | tuple
+    ):  # a configuration has lists
+        return list(one) == list(other)
     return bool(one == other)
 
 

@@ -1,4 +1,4 @@
-"""tsl's Predictor with teacher forcing and the loss of a Gaussian head."""
+"""tsl's Predictor with teacher forcing and the loss of a Gaussian likelihood."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LatentGNNPredictor(Predictor):
 
     - **A dense start**: ``dense_epochs`` adds the callback :class:`~tsl_latentgnn.engines.DenseStart` to the trainer,
       in the place of one that the trainer was given.
-    - **The loss of a Gaussian head**: for a model with ``likelihood="gaussian"`` the loss is the mean negative
+    - **The loss of a Gaussian likelihood**: for a model with ``likelihood="gaussian"`` the loss is the mean negative
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
@@ -150,7 +150,7 @@ class LatentGNNPredictor(Predictor):
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the model has a Gaussian head."""
+        """Whether the model has a Gaussian likelihood."""
         return getattr(self.model, "likelihood", None) == "gaussian"
 
     def _require_gaussian(self) -> None:
@@ -170,7 +170,7 @@ class LatentGNNPredictor(Predictor):
                 (default: ``True``)
 
         Raises:
-            ValueError: If the model has no Gaussian head.
+            ValueError: If the model has no Gaussian likelihood.
         """
         self._require_gaussian()
         inputs, _, _, transform = self._unpack_batch(batch)
@@ -195,8 +195,8 @@ class LatentGNNPredictor(Predictor):
             torch.Tensor: The factors ``[horizon, f]``.
 
         Raises:
-            ValueError: If the model has no Gaussian head, ``level`` is not in :math:`(0, 1)`, or a step of the horizon
-                has too few readings for it.
+            ValueError: If the model has no Gaussian likelihood, ``level`` is not in :math:`(0, 1)`, or a step of the
+                horizon has too few readings for it.
         """
         self._require_gaussian()
         training = self.training
@@ -245,7 +245,7 @@ class LatentGNNPredictor(Predictor):
         return super().test_step(batch, batch_idx)
 
     def predict_step(self, batch: Data, batch_idx: int, dataloader_idx: int | None = None) -> dict:
-        """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian head, ``quantiles`` too."""
+        """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian likelihood, ``quantiles`` too."""
         if not self.is_gaussian:
             return super().predict_step(batch, batch_idx, dataloader_idx)
         _, targets, mask, _ = self._unpack_batch(batch)

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .._checks import check_float_tensor
 from .._tsl import Scaler, time_unit_to_nanoseconds
 from ..engines.callbacks import DATA_CARD
 from ..engines.checkpoint import read_checkpoint
@@ -23,7 +24,7 @@ class Forecasts(NamedTuple):
 
     Args:
         mean: Forecast ``[b horizon n]``.
-        quantiles: Quantiles ``[b horizon n q]`` with a Gaussian head, of no levels without.
+        quantiles: Quantiles ``[b horizon n q]`` with a Gaussian likelihood, of no levels without.
     """
 
     mean: np.ndarray
@@ -78,7 +79,7 @@ class Forecaster:
             raise ValueError(
                 f"'checkpoint' must know the sensors, the clock and the scaler of its data (got {path!r}, which lacks "
                 f"{DATA_CARD!r}). Train on data with a clock, with the callback tsl_latentgnn.engines.DataCard; "
-                "benchmarks.forecasting has it."
+                "the benchmark has it."
             )
         model = LatentGNNModel(**hparams["model_kwargs"])
         weights = checkpoint["state_dict"].items()
@@ -96,12 +97,21 @@ class Forecaster:
         Args:
             windows (numpy.ndarray): Readings ``[b window n]`` in the order of ``sensors``, NaN where one is missing.
             issued (sequence): Time stamp of the last reading of each window.
-            levels (sequence): Levels of the quantiles, for a model with a Gaussian head. (default: ``()``)
+            levels (sequence): Levels of the quantiles, for a model with a Gaussian likelihood. (default: ``()``)
 
         Raises:
-            ValueError: If readings are missing and the model was trained without ``input_mask``.
+            ValueError: If the windows are of another shape than the model was trained on, a level is not in
+                :math:`(0, 1)` or the model has no likelihood for it, or readings are missing and the model was trained
+                without ``input_mask``.
         """
-        x = torch.from_numpy(windows).unsqueeze(-1)
+        x = torch.as_tensor(windows, dtype=torch.float)
+        sizes = (len(issued), self.window, len(self.sensors))
+        x = check_float_tensor("windows", x, "[b window n]", sizes).unsqueeze(-1)
+        if levels and not (self.is_gaussian and all(0 < level < 1 for level in levels)):
+            raise ValueError(
+                f"'levels' must be in (0, 1), and of a model with likelihood='gaussian' (got {list(levels)} and "
+                f"{self.model.likelihood!r})."
+            )
         present = ~x.isnan()
         if not self._takes_mask and not bool(present.all()):
             raise ValueError(

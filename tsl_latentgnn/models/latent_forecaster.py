@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from .._checks import (
     check_shape,
     check_tensor,
 )
+from .._renamed import warn_renamed
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
 from ..nn.latent_graph import LatentGraph
@@ -93,8 +95,8 @@ class LatentForecaster(Module):
         graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
             ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
         candidates (torch.Tensor, optional): Who may be a source of whom, edges ``[2 e]`` such as the connectivity of
-            a dataset, or a table ``[n c]``, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`; ``None`` is all
-            nodes. (default: ``None``)
+            a dataset, or a table ``[n c]``, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`, with a ``k_neighbors``
+            that one of them has; ``None`` is all nodes. (default: ``None``)
         shared_static (bool): Whether the latent layers share one static correlation. (default: ``True``)
         preset (str): The defaults of the other options, by a name in :data:`PRESETS`: ``"state"``, which are those
             above, or ``"seq2seq"``, the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
@@ -441,9 +443,22 @@ class LatentForecaster(Module):
             check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x, known[0], mask, known[1]
 
+    @property
+    def head(self) -> str | None:
+        """The likelihood, by its name in 0.1."""
+        warn_renamed(f"{type(self).__name__}.head", "likelihood")
+        return self.likelihood
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         """Take the weights of 0.1, too, in which the network was a part of the tsl model."""
         inner = f"{prefix}network."
-        for name in [name for name in state_dict if name.startswith(inner)]:
+        old = [name for name in state_dict if name.startswith(inner)]
+        if old and self.preset != "seq2seq":
+            warnings.warn(
+                "These weights are of 0.1, whose defaults were others: what was not given then is to be that of "
+                "preset='seq2seq' (see CHANGELOG), or the forecasts are wrong.",
+                stacklevel=2,
+            )
+        for name in old:
             state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, *args)

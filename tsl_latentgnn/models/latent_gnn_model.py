@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from .._renamed import warn_renamed
 from .._tsl import TslModel, allow_in_checkpoints
 from .latent_forecaster import LatentForecaster
+from .presets import RENAMED
 
 
 class LatentGNNModel(LatentForecaster, TslModel):
@@ -32,17 +35,19 @@ class LatentGNNModel(LatentForecaster, TslModel):
         own = {"exog_size", "future_exog_size", "static", "modes", "candidates", "preset"}
         return super().model_excluded_args() | own
 
+    @classmethod
+    def filter_model_args_(cls, mapping: dict[str, Any]) -> None:
+        """As in tsl; arguments of 0.1 get their names of today."""
+        for old in RENAMED.keys() & mapping.keys():
+            warn_renamed(f"{cls.__name__}({old}=)", f"{RENAMED[old]}=")
+            mapping[RENAMED[old]] = mapping.pop(old)
+        super().filter_model_args_(mapping)
+
     @property
     def network(self) -> LatentForecaster:
         """The model itself, in 0.1 a part of it."""
         warn_renamed("LatentGNNModel.network", "LatentGNNModel")
         return self
-
-    @property
-    def head(self) -> str | None:
-        """The likelihood, by its name in 0.1."""
-        warn_renamed("LatentGNNModel.head", "LatentGNNModel.likelihood")
-        return self.likelihood
 
 
 allow_in_checkpoints(LatentGNNModel)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 from .._checks import check_choice
@@ -48,8 +49,8 @@ def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
     preset = check_choice("preset", options.get("preset", "state"), tuple(PRESETS))
     filled = {**PRESETS[preset], **options}
     nodes = options.get("n_nodes")
-    if "k_neighbors" not in options and isinstance(nodes, int) and nodes >= 1:
-        filled["k_neighbors"] = min(filled["k_neighbors"], nodes)
+    if "k_neighbors" not in options and isinstance(nodes, Integral) and int(nodes) >= 1:
+        filled["k_neighbors"] = min(filled["k_neighbors"], int(nodes))
     return filled
 
 
@@ -68,7 +69,11 @@ def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
                     raise TypeError(f"'{new}' must not be given twice (got '{old}', too).")
                 warn_renamed(f"{type(self).__name__}({old}=)", f"{new}=")
         filled = fill_in({**given, **kwargs})
-        init(self, *args, **{name: filled[name] for name in filled if name not in given})
+        options = {name: value for name, value in filled.items() if name not in given}
+        repeated = {
+            name: kwargs[name] for name in kwargs.keys() & given.keys()
+        }  # for Python to refuse
+        init(self, *args, **options, **repeated)
 
     # tsl reads the signature without a look at what is wrapped.
     init_with_preset.__signature__ = signature  # type: ignore[attr-defined]

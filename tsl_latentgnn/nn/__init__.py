@@ -3,6 +3,7 @@
 from .._renamed import moved
 from .forecast import Forecast
 from .fourier import CustomFourierLayer
+from .graph_learner import Edges, GraphLearner
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 from .latent_graph_encoder import LatentGraphEncoder
@@ -14,8 +15,10 @@ __all__ = [
     "AttendingDecoder",
     "ConvSmoother",
     "CustomFourierLayer",
+    "Edges",
     "Forecast",
     "GaussianSmoothingLayer",
+    "GraphLearner",
     "HorizonReadout",
     "LSTMEncoder",
     "LatentCorrelationGCN",

@@ -50,6 +50,19 @@ class Edges(NamedTuple):
         """Number of graphs :math:`G`; 1 for a graph that serves every input."""
         return self.neighbors.size(0)
 
+    def times(self, inputs: int) -> int:
+        """Return how many of so many inputs each graph serves.
+
+        Raises:
+            ValueError: If the graphs cannot share them evenly.
+        """
+        if inputs < 1 or inputs % self.num_graphs != 0:
+            raise ValueError(
+                f"'edges' must be those of a number of graphs that divides the {inputs} inputs "
+                f"(got {self.num_graphs} graphs)."
+            )
+        return inputs // self.num_graphs
+
     def repeat(self, times: int) -> Edges:
         """Return each graph ``times`` in a row, for the inputs that share it."""
         return Edges(
@@ -67,14 +80,15 @@ class Edges(NamedTuple):
             sources (torch.Tensor): Nodes that are there, booleans :math:`[G', N]` with :math:`G'` a multiple of
                 :math:`G`: each graph serves :math:`G' / G` rows.
         """
-        edges = self.repeat(sources.size(0) // self.num_graphs)
+        check_mask("sources", sources, "[G, N]", (sources.size(0), self.neighbors.size(1)))
+        edges = self.repeat(self.times(sources.size(0)))
         here = sources.gather(1, edges.neighbors.flatten(1)).view(edges.neighbors.shape)
         here = here if edges.present is None else here & edges.present
         return Edges.of(edges.scores, edges.neighbors, here, self.dense)
 
     def graph(self, batch_shape: tuple[int, ...]) -> LatentGraph:
         """Return the edges as a result of the given batch shape, their weights averaged over the heads."""
-        times = math.prod(batch_shape) // self.num_graphs
+        times = self.times(math.prod(batch_shape))
         shape = (*batch_shape, *self.neighbors.shape[1:])
         neighbors = repeat_graphs(self.neighbors, times)
         weights = repeat_graphs(self.weights.mean(-1), times)

@@ -26,6 +26,15 @@ from .graph_learner import Edges, GraphLearner, take_old_names
 from .latent_graph import flat_edge_index
 
 
+def _of_learner(name: str, doc: str) -> Any:
+    """An attribute that is the learner's."""
+
+    def put(layer: LatentCorrelationGCN, value: Any) -> None:
+        setattr(layer.learner, name, value)
+
+    return property(lambda layer: getattr(layer.learner, name), put, doc=doc)
+
+
 class LatentCorrelationGCN(MessagePassing):
     r"""Graph convolution whose top-:math:`k` graph comes from attention between the nodes.
 
@@ -159,19 +168,12 @@ class LatentCorrelationGCN(MessagePassing):
                 glorot(linear.weight)
                 zeros(linear.bias)
 
-    @property
-    def k_neighbors(self) -> int | None:
-        """Number of sources of each target, the self edge included; ``None`` is all."""
-        return self.learner.k_neighbors
-
-    @property
-    def dense_training(self) -> bool:
-        """Whether training attends to all sources and teaches all scores; evaluation keeps to the best ``k``."""
-        return self.learner.dense_training
-
-    @dense_training.setter
-    def dense_training(self, value: bool) -> None:
-        self.learner.dense_training = value
+    k_neighbors = _of_learner("k_neighbors", "Number of sources of each target; ``None`` is all.")
+    temperature = _of_learner("temperature", "Temperature of the softmax.")
+    dense_training = _of_learner(
+        "dense_training",
+        "Whether training attends to all sources; evaluation keeps to the best ``k``.",
+    )
 
     def forward(
         self,
@@ -226,13 +228,10 @@ class LatentCorrelationGCN(MessagePassing):
             ValueError: If a size does not fit.
         """
         check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
-        if h.size(0) % edges.num_graphs != 0:
-            raise ValueError(
-                f"'edges' must be those of a number of graphs that divides the {h.size(0)} inputs of 'h' "
-                f"(got {edges.num_graphs} graphs)."
-            )
+        sizes = (None, self.num_nodes, None, self.heads)
+        check_float_tensor("edges", edges.weights, "[G, N, k, heads]", sizes)
         value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
-        times = h.size(0) // edges.num_graphs
+        times = edges.times(h.size(0))
         neighbors = repeat_graphs(edges.neighbors, times)
         alpha = F.dropout(repeat_graphs(edges.weights, times), self.dropout, self.training)
         if self._is_observed():
