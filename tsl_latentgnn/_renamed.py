@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -35,6 +35,9 @@ MODULES = {
     "visualization._arrays": "_arrays",
 }
 
+#: Arguments of 0.1 by their names today.
+ARGUMENTS = {"head": "likelihood", "num_nodes": "n_nodes"}
+
 
 def warn_renamed(old: str, new: str) -> None:
     """Say that ``old`` is called ``new`` now, of the line outside of this package and of tsl that says ``old``."""
@@ -48,6 +51,52 @@ def warn_renamed(old: str, new: str) -> None:
 
 def _is_inner(module: str) -> bool:
     return module.partition(".")[0] in (_OF, "tsl", "importlib")
+
+
+def rename_arguments(arguments: MutableMapping[str, Any], owner: str) -> None:
+    """Give arguments of 0.1 their names of today, in place, and say so.
+
+    Raises:
+        TypeError: If one is there by both of its names.
+    """
+    for old in ARGUMENTS.keys() & arguments.keys():
+        new = ARGUMENTS[old]
+        if new in arguments:
+            raise TypeError(f"'{new}' must not be given twice (got '{old}', too).")
+        warn_renamed(f"{owner}({old}=)", f"{new}=")
+        arguments[new] = arguments.pop(old)
+
+
+class OldNames:
+    """What a network answers to by names of 0.1, in which it was a part of the tsl model."""
+
+    likelihood: str | None
+    preset: str
+
+    @property
+    def head(self) -> str | None:
+        """The likelihood."""
+        warn_renamed(f"{type(self).__name__}.head", "likelihood")
+        return self.likelihood
+
+    @property
+    def network(self) -> OldNames:
+        """The model itself."""
+        warn_renamed(f"{type(self).__name__}.network", type(self).__name__)
+        return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        inner = f"{prefix}network."
+        old = [name for name in state_dict if name.startswith(inner)]
+        if old and self.preset != "seq2seq":
+            warnings.warn(
+                "These weights are of 0.1, whose defaults were others: what was not given then is to be that of "
+                "preset='seq2seq' (see CHANGELOG), or the forecasts are wrong.",
+                stacklevel=2,
+            )
+        for name in old:
+            state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:

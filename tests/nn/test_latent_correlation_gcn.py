@@ -852,9 +852,7 @@ def test_edges_must_fit_the_inputs():
     layer, h = LatentCorrelationGCN(3, 3, 5, 2), torch.ones(8, 5, 3)
     edges = layer.learner(torch.ones(4, 5, 3))
     assert layer.pass_messages(h, edges).shape == (8, 5, 3)
-    with pytest.raises(
-        ValueError, match=r"'edges' must be .* divides the 6 inputs .got 4 graphs"
-    ):
+    with pytest.raises(ValueError, match=r"'edges' must be .* divides the 6 inputs .got 4 graphs"):
         layer.pass_messages(h[:6], edges)
     with pytest.raises(ValueError, match="'h' must have 3 dimensions"):
         layer.pass_messages(h[0], edges)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from .._checks import (
     check_shape,
     check_tensor,
 )
-from .._renamed import warn_renamed
+from .._renamed import OldNames
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
 from ..nn.latent_graph import LatentGraph
@@ -37,7 +36,7 @@ from .presets import takes_preset
 MIN_SCALE = 1e-4
 
 
-class LatentForecaster(Module):
+class LatentForecaster(OldNames, Module):
     r"""Sequence-to-sequence forecaster over a learned latent graph.
 
     The parts, in the order of the computation:
@@ -442,23 +441,3 @@ class LatentForecaster(Module):
             unknown = torch.isnan(targets)  # these may be
             check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x, known[0], mask, known[1]
-
-    @property
-    def head(self) -> str | None:
-        """The likelihood, by its name in 0.1."""
-        warn_renamed(f"{type(self).__name__}.head", "likelihood")
-        return self.likelihood
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Take the weights of 0.1, too, in which the network was a part of the tsl model."""
-        inner = f"{prefix}network."
-        old = [name for name in state_dict if name.startswith(inner)]
-        if old and self.preset != "seq2seq":
-            warnings.warn(
-                "These weights are of 0.1, whose defaults were others: what was not given then is to be that of "
-                "preset='seq2seq' (see CHANGELOG), or the forecasts are wrong.",
-                stacklevel=2,
-            )
-        for name in old:
-            state_dict[prefix + name.removeprefix(inner)] = state_dict.pop(name)
-        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .._renamed import warn_renamed
+from .._renamed import rename_arguments
 from .._tsl import TslModel, allow_in_checkpoints
 from .latent_forecaster import LatentForecaster
-from .presets import RENAMED
 
 
 class LatentGNNModel(LatentForecaster, TslModel):
@@ -38,16 +37,8 @@ class LatentGNNModel(LatentForecaster, TslModel):
     @classmethod
     def filter_model_args_(cls, mapping: dict[str, Any]) -> None:
         """As in tsl; arguments of 0.1 get their names of today."""
-        for old in RENAMED.keys() & mapping.keys():
-            warn_renamed(f"{cls.__name__}({old}=)", f"{RENAMED[old]}=")
-            mapping[RENAMED[old]] = mapping.pop(old)
+        rename_arguments(mapping, cls.__name__)
         super().filter_model_args_(mapping)
-
-    @property
-    def network(self) -> LatentForecaster:
-        """The model itself, in 0.1 a part of it."""
-        warn_renamed("LatentGNNModel.network", "LatentGNNModel")
-        return self
 
 
 allow_in_checkpoints(LatentGNNModel)

@@ -9,7 +9,7 @@ from numbers import Integral
 from typing import Any
 
 from .._checks import check_choice
-from .._renamed import warn_renamed
+from .._renamed import ARGUMENTS, rename_arguments
 
 #: What each preset says of the network's options; whatever the caller gives wins over it. ``"state"`` is what
 #: :func:`takes_preset` finds as the constructor's defaults.
@@ -34,9 +34,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     }
 }
 
-#: Arguments of 0.1 by their names today.
-RENAMED = {"head": "likelihood", "num_nodes": "n_nodes"}
-
 
 def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options by their names of today, with what their preset says beside them, whose ``k_neighbors`` is at
@@ -45,7 +42,7 @@ def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: If there is no such preset.
     """
-    options = {RENAMED.get(name, name): value for name, value in options.items()}
+    options = {ARGUMENTS.get(name, name): value for name, value in options.items()}
     preset = check_choice("preset", options.get("preset", "state"), tuple(PRESETS))
     filled = {**PRESETS[preset], **options}
     nodes = options.get("n_nodes")
@@ -63,11 +60,7 @@ def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def init_with_preset(self: Any, *args: Any, **kwargs: Any) -> None:
         given = dict(zip(names, args, strict=False))
-        for old, new in RENAMED.items():
-            if old in kwargs:
-                if new in kwargs or new in given:
-                    raise TypeError(f"'{new}' must not be given twice (got '{old}', too).")
-                warn_renamed(f"{type(self).__name__}({old}=)", f"{new}=")
+        rename_arguments(kwargs, type(self).__name__)
         filled = fill_in({**given, **kwargs})
         options = {name: value for name, value in filled.items() if name not in given}
         repeated = {
