@@ -62,11 +62,9 @@ def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
         given = dict(zip(names, args, strict=False))
         rename_arguments(kwargs, type(self).__name__)
         filled = fill_in({**given, **kwargs})
-        options = {name: value for name, value in filled.items() if name not in given}
-        repeated = {
-            name: kwargs[name] for name in kwargs.keys() & given.keys()
-        }  # for Python to refuse
-        init(self, *args, **options, **repeated)
+        # What is given twice is left to Python, which refuses it.
+        kept = {name for name in filled if name not in given or name in kwargs}
+        init(self, *args, **{name: filled[name] for name in kept})
 
     # tsl reads the signature without a look at what is wrapped.
     init_with_preset.__signature__ = signature  # type: ignore[attr-defined]
