@@ -247,12 +247,13 @@ class LatentForecaster(OldNames, Module):
             x (torch.Tensor): Readings ``[b t n input_size]``.
             u (torch.Tensor, optional): Covariates of the window ``[b t exog_size]`` or ``[b t n exog_size]``.
                 (default: ``None``)
-            input_mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape ``[b
-                t n input_size]``, or ``[b t n 1]`` for all channels at once. The value of a missing reading, NaN and
-                Inf included, has no influence on anything, and a node without any reading at a time step sends nothing
-                to the others there. It cannot be called ``mask``, which in a tsl batch is the mask of the target; feed
-                it with ``dataset.update_input_map(input_mask=BatchMapItem("mask", SynchMode.WINDOW,
-                preprocess=False))``. (default: ``None``)
+            input_mask (torch.Tensor, optional): Which readings are there, as in tsl: nonzero where they are, shape
+                ``[b t n input_size]``, or ``[b t n 1]`` for all channels at once. The value of a missing reading,
+                NaN and Inf included, has no influence on anything, and a node without any reading at a time step
+                sends nothing to the others there. It cannot be called ``mask``, which in a tsl batch is the mask of
+                the target; feed it with
+                ``dataset.update_input_map(input_mask=BatchMapItem("mask", SynchMode.WINDOW, preprocess=False))``.
+                (default: ``None``)
             u_future (torch.Tensor, optional): Known covariates of the future steps ``[b horizon future_exog_size]`` or
                 ``[b horizon n future_exog_size]``. (default: ``None``)
             targets (torch.Tensor, optional): True future ``[b horizon n output_size]`` in the scale of ``x`` for
