@@ -139,9 +139,8 @@ def _shapes(weights: Mapping[str, Any]) -> dict[str, Any]:
 def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor) or isinstance(other, Tensor):
         return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
-    if isinstance(one, list | tuple) and isinstance(
-        other, list | tuple
-    ):  # a configuration has lists
+    sequence = list | tuple  # a configuration has lists
+    if isinstance(one, sequence) and isinstance(other, sequence):
         return list(one) == list(other)
     return bool(one == other)
 
