@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import read_positive
+from .commands import backtest, fit, graph
 from .forecaster import Forecaster, read_rows, roll
 from .forecaster.readings import Row
 from .forecaster.tables import open_writer, to_frame
+
+COMMANDS = {"fit": fit, "backtest": backtest, "graph": graph}
 
 _PREDICT = """Forecasts from a checkpoint and a table of recent readings.
 
@@ -39,15 +42,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_predict_options(predict)
+    predict.set_defaults(run=_run_predict, parser=predict)
+    for name, command in COMMANDS.items():
+        added = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_options(added)
+        added.set_defaults(run=command.run, parser=added)
     options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError, TypeError, FloatingPointError) as error:
+        options.parser.exit(2, f"{options.parser.prog}: error: {error}\n")
+    except KeyboardInterrupt:
+        options.parser.exit(130)
+
+
+def _run_predict(options: argparse.Namespace) -> None:
+    predict = options.parser
     if options.out is not None and options.out.suffix not in (".csv", ".parquet"):
         predict.error(f"'--out' must end with .csv or .parquet (got {str(options.out)!r})")
     if options.out is not None and _is_same_file(options.out, options.readings):
         predict.error(f"'--out' must be another file than READINGS (got {str(options.out)!r})")
-    try:
-        _predict(options)
-    except (OSError, ValueError) as error:
-        predict.exit(2, f"{predict.prog}: error: {error}\n")
+    _predict(options)
 
 
 def _is_same_file(one: Path, other: str) -> bool:

@@ -10,7 +10,6 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-
 #: Windows that the linear model learns from, at most.
 MAX_WINDOWS = 4000
 #: Strength of its ridge, on inputs of unit scale.
@@ -101,7 +100,9 @@ def _linear(
     def forecast(last: np.ndarray) -> np.ndarray:
         out = np.repeat(filled[last][:, None], horizon, 1)
         for (node, channel), model in models.items():
-            out[:, :, node, channel] += model.predict(inputs(last, node, channel)).reshape(len(last), -1)
+            out[:, :, node, channel] += model.predict(inputs(last, node, channel)).reshape(
+                len(last), -1
+            )
         return out
 
     return forecast

@@ -10,7 +10,9 @@ import numpy as np
 from .._checks import check_float
 
 #: Levels that are kept; between them quantiles are interpolated.
-GRID = np.concatenate([[0.005, 0.01, 0.02, 0.025], np.arange(3, 98) / 100, [0.975, 0.98, 0.99, 0.995]])
+GRID = np.concatenate(
+    [[0.005, 0.01, 0.02, 0.025], np.arange(3, 98) / 100, [0.975, 0.98, 0.99, 0.995]]
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ class Conformal:
     errors: np.ndarray
 
     @classmethod
-    def of(cls, y: np.ndarray, center: np.ndarray, below: np.ndarray, above: np.ndarray) -> Conformal:
+    def of(
+        cls, y: np.ndarray, center: np.ndarray, below: np.ndarray, above: np.ndarray
+    ) -> Conformal:
         """Return the error quantiles of forecasts ``[b horizon n c]`` of ``y``, NaN where a reading is missing.
 
         A step without any reading has errors of 0.

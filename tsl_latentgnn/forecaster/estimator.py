@@ -23,6 +23,7 @@ from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_known, read_static, supported_units
+from .forecaster import Forecaster as CheckpointForecaster
 from .panel import Panel, read_panel
 from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
@@ -86,7 +87,6 @@ class Forecaster(BaseEstimator):
             (default: ``True``)
 
     Attributes:
-        panel_: What :meth:`fit` was given, on a regular clock.
         settings_: How it was trained.
         scores_: A table of the errors on the validation part, beside the baselines'.
     """
@@ -240,7 +240,9 @@ class Forecaster(BaseEstimator):
             )
         )
         if recipe.profile is not None:  # from here on, what is known of all readings
-            profile, _ = Profile.of(recipe.profile.clock, panel.values, panel.index, duration(panel.freq))
+            profile, _ = Profile.of(
+                recipe.profile.clock, panel.values, panel.index, duration(panel.freq)
+            )
             model = replace(model, recipe=replace(recipe, profile=profile))
         self.model_ = model
         return self
@@ -264,7 +266,9 @@ class Forecaster(BaseEstimator):
         """The recipe of the first rows, the training part, and the profile at each of them."""
         seen, index = panel.values[:rows], panel.index[:rows]
         profile = usual = None
-        clock = Clock.of(index, duration(panel.freq)) if self.profile and not self.new_sensors else None
+        clock = (
+            Clock.of(index, duration(panel.freq)) if self.profile and not self.new_sensors else None
+        )
         if clock is not None:
             profile, usual = Profile.of(clock, seen, index, duration(panel.freq))
         lowest = np.nanmin(panel.values, axis=(0, 1))
@@ -272,6 +276,7 @@ class Forecaster(BaseEstimator):
             sensors=panel.sensors,
             channels=panel.channels,
             freq=panel.freq.freqstr,
+            tz=None if panel.tz is None else str(panel.tz),
             horizon=self.horizon,
             scale=Scale.of(seen, (0,) if scaling == "sensor" else (0, 1)),
             floor=np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32),
@@ -306,7 +311,7 @@ class Forecaster(BaseEstimator):
             given.setdefault("static", settings.static)
         if both := sorted(given.keys() & fixed.keys()):
             raise ValueError(
-                f"'model_kwargs' must not hold what follows from the data or has a name of its own (got {', '.join(both)})."
+                f"'model_kwargs' must not hold what the data or other arguments fix (got {', '.join(both)})."
             )
         return {**given, **fixed}
 
@@ -432,6 +437,14 @@ class Forecaster(BaseEstimator):
         scores = score(forecasts, _baselines(model, series, before), last, model.recipe)
         return replace(scores, forecasts=model.frame(panel, last, forecasts, with_origin=True))
 
+    def positions(self) -> pd.DataFrame | None:
+        """Return ``x`` and ``y`` of each sensor, as the static features had them; ``None`` if they had none."""
+        check_is_fitted(self)
+        recipe = self.model_.recipe
+        if recipe.static is None or recipe.static.positions is None:
+            return None
+        return pd.DataFrame(recipe.static.positions, index=list(recipe.sensors), columns=["x", "y"])
+
     def graph(self) -> pd.DataFrame:
         """Return the learned graph: ``source``, ``target`` and ``weight`` of each edge, the strongest first.
 
@@ -465,6 +478,14 @@ class Forecaster(BaseEstimator):
             ValueError: If it holds something else, or what it holds is damaged.
         """
         return load_folder(cls, Path(folder))
+
+    @staticmethod
+    def from_checkpoint(path: str | os.PathLike[str]) -> CheckpointForecaster:
+        """Read a Lightning checkpoint of a training in a script of one's own, with torch's ``weights_only`` safety on.
+
+        See :class:`~tsl_latentgnn.forecaster.CheckpointForecaster`, which is returned.
+        """
+        return CheckpointForecaster.from_checkpoint(path)
 
     def _say(self, text: str) -> None:
         if self.verbose:

@@ -31,7 +31,7 @@ class Clock:
 
     @classmethod
     def of(cls, index: pd.DatetimeIndex, step: pd.Timedelta) -> Clock | None:
-        """Return the shortest season that ``index`` has seen twice, whose phases ``step`` tells apart; else ``None``."""
+        """Return the shortest season that ``index`` has seen twice and ``step`` divides; else ``None``."""
         span = index[-1] - index[0] + step
         if step < _DAY and span >= MIN_PERIODS * _DAY:
             days = index.tz_localize(None).normalize().unique()

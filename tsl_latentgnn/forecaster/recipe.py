@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags
 from .panel import Panel
 from .profile import Profile
@@ -68,6 +69,7 @@ class Recipe:
         sensors: Names, in the order of the network's nodes.
         channels: Names of what each sensor reads.
         freq: Step of the clock, as pandas writes it.
+        tz: Time zone of the time stamps, or ``None``.
         horizon: Steps that are forecast.
         scale: Of the readings, ``[n c]``.
         floor: Lowest value of a forecast of each channel, or minus infinity.
@@ -82,6 +84,7 @@ class Recipe:
     sensors: tuple[str, ...]
     channels: tuple[str, ...]
     freq: str
+    tz: str | None
     horizon: int
     scale: Scale
     floor: np.ndarray
@@ -95,7 +98,7 @@ class Recipe:
     @property
     def offset(self) -> pd.tseries.offsets.BaseOffset:
         """The step of the clock."""
-        return pd.tseries.frequencies.to_offset(self.freq)
+        return to_freq(self.freq)
 
     @property
     def step(self) -> pd.Timedelta:
@@ -104,8 +107,7 @@ class Recipe:
 
     def reach(self, index: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Return ``index`` with the horizon behind its end."""
-        ahead = pd.date_range(index[-1], periods=self.horizon + 1, freq=self.offset)[1:]
-        return index.append(ahead)
+        return make_clock(index[0], len(index) + self.horizon, self.offset)
 
     def series(
         self,

@@ -61,6 +61,7 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         "sensors": list(recipe.sensors),
         "channels": list(recipe.channels),
         "freq": recipe.freq,
+        "tz": recipe.tz,
         "horizon": recipe.horizon,
         "units": list(recipe.units),
         "holidays": recipe.holidays,
@@ -126,7 +127,9 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
         if name.startswith(_NETWORK)
     }
     arrays = {name: t.numpy() for name, t in tensors.items() if not name.startswith(_NETWORK)}
-    broken = [name for name, value in tensors.items() if name != "floor" and not value.isfinite().all()]
+    broken = [
+        name for name, value in tensors.items() if name != "floor" and not value.isfinite().all()
+    ]
     if broken:
         raise ValueError(f"{broken[0]!r} is not finite")
     sensors = tuple(map(str, card["sensors"]))
@@ -168,6 +171,7 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
         sensors=sensors,
         channels=tuple(map(str, card["channels"])),
         freq=card["freq"],
+        tz=card["tz"],
         horizon=card["horizon"],
         scale=scale,
         floor=arrays["floor"],

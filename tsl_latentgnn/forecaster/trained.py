@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from ..models import LatentForecaster
+from .clock import make_clock
 from .conformal import Conformal
 from .covariates import Known, read_known, read_static
 from .panel import Panel, read_panel
@@ -87,7 +88,9 @@ class Trained:
         scale = replace(
             recipe.scale,
             **{
-                name: np.broadcast_to(getattr(recipe.scale, name)[:1], (len(sensors), len(recipe.channels)))
+                name: np.broadcast_to(
+                    getattr(recipe.scale, name)[:1], (len(sensors), len(recipe.channels))
+                )
                 for name in ("bias", "scale")
             },
         )
@@ -97,10 +100,11 @@ class Trained:
     def read(self, readings: Any, **names: Any) -> Panel:
         """Return readings with the sensors and channels of the training, with a warning where some are not there."""
         recipe = self.recipe
-        panel = read_panel(
-            readings, freq=recipe.freq, sensors=recipe.sensors, channels=recipe.channels, **names
-        )
-        for found, what in ((panel.absent, "absent and count as missing"), (panel.extra, "not known and left out")):
+        panel = read_panel(readings, like=recipe, **names)
+        for found, what in (
+            (panel.absent, "absent and count as missing"),
+            (panel.extra, "not known and left out"),
+        ):
             if found:
                 few = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
                 warnings.warn(f"{len(found)} sensors are {what}: {few}.", stacklevel=4)
@@ -133,9 +137,7 @@ class Trained:
         return recipe.series(panel, known["past"], known["future"])
 
     @torch.no_grad()
-    def forecast(
-        self, series: Series, last: np.ndarray, levels: Sequence[float] = ()
-    ) -> Forecasts:
+    def forecast(self, series: Series, last: np.ndarray, levels: Sequence[float] = ()) -> Forecasts:
         """Forecast the steps after the rows ``last`` of a series."""
         recipe = self.recipe
         parts = []
@@ -161,18 +163,12 @@ class Trained:
         gap = np.full((horizon, *values.shape[2:]), np.nan, np.float32)
         # One window after the other, each with the steps that it is to forecast.
         rows = np.concatenate([np.concatenate([window, gap]) for window in values])
-        index = pd.DatetimeIndex(
-            np.concatenate(
-                [
-                    pd.date_range(at - (self.window - 1) * step, periods=self.window + horizon, freq=step)
-                    for at in issued
-                ]
-            )
-        )
-        zone = issued[0].tz
-        index = index if zone is None else index.tz_localize("UTC").tz_convert(zone)
+        times = [
+            make_clock(at - (self.window - 1) * step, self.window + horizon, step) for at in issued
+        ]
+        index = times[0].append(times[1:])
         recipe = self.recipe
-        panel = Panel(rows, index, step, recipe.sensors, recipe.channels, ())
+        panel = Panel(rows, index, step, recipe.sensors, recipe.channels)
         last = np.arange(len(values)) * (self.window + horizon) + self.window - 1
         return self.forecast(recipe.series(panel), last, levels)
 
@@ -185,7 +181,7 @@ class Trained:
         pairs, weight = _mean_edges(graphs, len(self.recipe.sensors))
         names = np.array(self.recipe.sensors, dtype=object)
         frame = pd.DataFrame(
-            {"source": names[pairs[0]], "target": names[pairs[1]], "weight": weight}
+            {"source": names[pairs[0]], "target": names[pairs[1]], "weight": weight.astype(np.float32)}
         )
         frame = frame[(pairs[0] != pairs[1]) & (weight > 0)]
         return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
@@ -200,7 +196,9 @@ class Trained:
         each = nodes * channels
         at = (last[:, None] + np.arange(1, horizon + 1)).ravel().repeat(each)
         columns: dict[str, Any] = {
-            "sensor": np.tile(np.repeat(np.array(recipe.sensors, object), channels), batch * horizon),
+            "sensor": np.tile(
+                np.repeat(np.array(recipe.sensors, object), channels), batch * horizon
+            ),
             "time": ends[at],
         }
         if with_origin:

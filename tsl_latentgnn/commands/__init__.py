@@ -1,0 +1,1 @@
+"""The commands of ``tsl-latentgnn``, one in each module."""

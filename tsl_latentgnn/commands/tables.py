@@ -1,0 +1,37 @@
+"""Options that all commands share which read a table of readings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how a table is laid out, and the covariates beside it."""
+    table = parser.add_argument_group("the table")
+    table.add_argument(
+        "--unique-id",
+        default="unique_id",
+        metavar="COLUMN",
+        help="column of a long table that names the sensor (default: unique_id)",
+    )
+    table.add_argument(
+        "--ds", default="ds", metavar="COLUMN", help="column that holds the time (default: ds)"
+    )
+    table.add_argument(
+        "--y",
+        default="y",
+        metavar="COLUMN",
+        help="column of a long table that holds the readings (default: y)",
+    )
+    table.add_argument("--past", metavar="FILE", help="table of covariates known up to now")
+    table.add_argument("--future", metavar="FILE", help="table of covariates known ahead")
+
+
+def read_tables(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the tables of the options ``names`` that are given, and the names of their columns."""
+    from ..forecaster.panel import read_frame
+
+    tables = {name: getattr(options, name) for name in names}
+    found = {name: read_frame(path) for name, path in tables.items() if path is not None}
+    return {**found, "unique_id": options.unique_id, "ds": options.ds, "y": options.y}
