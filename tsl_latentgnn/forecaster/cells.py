@@ -75,7 +75,7 @@ def read_table(name: str, path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _from_narwhals(name: str, table: Any) -> pd.DataFrame:
     kinds = "a pandas frame, a polars frame or a path"
-    if not hasattr(table, "columns"):
+    if not hasattr(type(table), "columns"):  # of the class: a lazy frame works it out
         raise TypeError(f"'{name}' must be {kinds} (got {type(table).__name__}).")
     try:
         import narwhals
@@ -223,7 +223,7 @@ class Cells:
     def __init__(self, name: str, missing: Any = None) -> None:
         self.name = name
         values = [missing] if np.isscalar(missing) or missing is None else list(missing)
-        self.words = MISSING_WORDS | {v.strip().lower() for v in values if isinstance(v, str)}
+        self.words = {v.strip().lower() for v in values if isinstance(v, str)}
         numbers = [float(v) for v in values if isinstance(v, Real) and not isinstance(v, bool)]
         if len(numbers) + sum(isinstance(v, str) for v in values) + (missing is None) < len(values):
             raise TypeError(f"'missing' must be numbers or words (got {missing!r}).")
@@ -281,8 +281,11 @@ class Cells:
         cells = column.astype(object)
         text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
         words = cells[text].str.strip()
-        empty = np.asarray(cells.isna())
-        empty[text] = words.str.lower().isin(self.words)
+        stands, empty = np.zeros(len(cells), bool), cells.isna().to_numpy(copy=True)
+        stands[text] = words.str.lower().isin(self.words)
+        self._note("stands", stands, where)
+        empty[text] = words.str.lower().isin(MISSING_WORDS)
+        empty |= stands
         cells = cells.where(~text, words).mask(empty)
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = np.isnan(values) & ~empty

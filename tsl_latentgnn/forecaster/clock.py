@@ -100,17 +100,21 @@ def set_clock(
     times = times.tz_convert(stamps.tz) if stamps.tz is not None else times
     tried = [(_snap(times, axis, step), step) for step, axis in _candidates(times, freq)]
     (grid, places, far), step = min(tried, key=lambda one: one[0][2].max())
+    remedy = (
+        f"Say freq= if the step is another, jitter= (now {jitter:g}) if stamps may be further from the clock, or "
+        "resample the table."
+    )
     if freq is None and isinstance(step, Tick) and step.nanos >= 28 * Day(1).nanos:
         jitter = 0.0  # months drift along such a clock, whatever the first of them do
+        remedy = "Set the stamps of months on the first or the last day of each, or say freq=."
     if far.max() > jitter:
         worst = int(np.argmax(far > jitter))
         row = int(np.argmax(rows == worst))
         row = row if numbers is None else int(numbers[row])
-        usual = _usual_step(np.diff(unique)) if len(unique) > 1 else 0
+        usual = pd.Timedelta(_usual_step(np.diff(unique)) if len(unique) > 1 else 0)
         raise ValueError(
             f"'readings' must be on a regular clock (got {times[worst]} in row {row + 1}, {far[worst]:.0%} of a step "
-            f"of {name_of(step)} from it; the usual step is {pd.Timedelta(usual)}). Say freq= if the step is "
-            f"another, jitter= (now {jitter:g}) if stamps may be further from the clock, or resample the table."
+            f"of {name_of(step)} from it; the usual step is {usual}). {remedy}"
         )
     findings = []
     moved = far > 0
