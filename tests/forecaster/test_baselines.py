@@ -1,7 +1,7 @@
+from tsl_latentgnn.forecaster.baselines import baselines, season_steps
+
 import numpy as np
 import pandas as pd
-
-from tsl_latentgnn.forecaster.baselines import baselines, season_steps
 
 HOUR = pd.Timedelta("1h")
 
@@ -45,5 +45,11 @@ def test_nothing_behind_an_origin_is_looked_at():
 
 
 def test_seasons_of_steps():
-    steps = [pd.Timedelta("5min"), HOUR, pd.Timedelta("1D"), pd.Timedelta("30D"), pd.Timedelta("90D")]
+    steps = [
+        pd.Timedelta("5min"),
+        HOUR,
+        pd.Timedelta("1D"),
+        pd.Timedelta("30D"),
+        pd.Timedelta("90D"),
+    ]
     assert [season_steps(step) for step in steps] == [288, 24, 7, 12, None]

@@ -1,7 +1,7 @@
+from tsl_latentgnn.forecaster.conformal import GRID, Conformal, check_levels
+
 import numpy as np
 import pytest
-
-from tsl_latentgnn.forecaster.conformal import GRID, Conformal, check_levels
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -10,7 +10,11 @@ def draw(windows, seed):
     """Readings whose spread grows with their center, twice as far above as below."""
     rng = np.random.default_rng(seed)
     center = rng.uniform(1, 10, (windows, 2, 3, 1))
-    error = rng.exponential(size=center.shape) * center * np.where(rng.random(center.shape) < 0.5, -1, 2)
+    error = (
+        rng.exponential(size=center.shape)
+        * center
+        * np.where(rng.random(center.shape) < 0.5, -1, 2)
+    )
     return center + error, center, center, 3 * center
 
 

@@ -2,6 +2,8 @@ import json
 import os
 import warnings
 
+from tsl_latentgnn import Forecaster
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,6 @@ from pytorch_lightning import Callback
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-
-from tsl_latentgnn import Forecaster
 
 SENSORS = ["a", "b", "c", "d"]
 QUICK = {"horizon": 3, "epochs": 2, "verbose": False, "accelerator": "cpu"}

@@ -1,13 +1,15 @@
+from tsl_latentgnn.forecaster.profile import SMOOTHING, Clock, Profile
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from tsl_latentgnn.forecaster.profile import SMOOTHING, Clock, Profile
-
 
 def make_readings(days=16, freq="2h", sensors=3, start="2024-03-04", missing=0.2):
     rng = np.random.default_rng(0)
-    index = pd.date_range(start, periods=days * int(pd.Timedelta("1D") / pd.Timedelta(freq)), freq=freq)
+    index = pd.date_range(
+        start, periods=days * int(pd.Timedelta("1D") / pd.Timedelta(freq)), freq=freq
+    )
     values = rng.normal(size=(len(index), sensors, 1)).astype(np.float32)
     values[rng.random(values.shape) < missing] = np.nan
     return index, values
@@ -87,7 +89,9 @@ def test_the_season_is_one_that_was_seen_twice(freq, periods, season):
 
 
 def test_a_season_follows_the_wall_clock_through_a_change_to_summer_time():
-    index = pd.date_range("2024-03-25", periods=24 * 14, freq="h", tz="UTC").tz_convert("Europe/Berlin")
+    index = pd.date_range("2024-03-25", periods=24 * 14, freq="h", tz="UTC").tz_convert(
+        "Europe/Berlin"
+    )
     values = np.asarray(index.hour, np.float32)[:, None, None]  # of the wall clock
     profile, _ = Profile.of(Clock.of(index, pd.Timedelta("1h")), values, index, pd.Timedelta("1h"))
     np.testing.assert_allclose(profile.at(index)[:, 0, 0], values[:, 0, 0], atol=1e-5)

@@ -1,7 +1,7 @@
+from tsl_latentgnn.forecaster.windows import Series, Windows
+
 import numpy as np
 import torch
-
-from tsl_latentgnn.forecaster.windows import Series, Windows
 
 WINDOW, HORIZON, NODES = 4, 3, 2
 
@@ -36,7 +36,13 @@ def test_batches_hold_what_a_walk_over_the_rows_finds():
                 present = t in there
                 reading = series.x[t, node] if present else torch.zeros(1)
                 usual = reading - series.profile[t, node] if present else torch.zeros(1)
-                u = [series.known[t], series.own[t, node], series.past[t], usual, series.static[node]]
+                u = [
+                    series.known[t],
+                    series.own[t, node],
+                    series.past[t],
+                    usual,
+                    series.static[node],
+                ]
                 assert torch.equal(batch.inputs["x"][b, w, node], reading)
                 assert bool(batch.inputs["input_mask"][b, w, node]) == present
                 assert torch.equal(batch.inputs["u"][b, w, node], torch.cat(u))

@@ -78,7 +78,8 @@ class Recipe:
         profile: What each sensor usually reads, in its own unit, or ``None``.
         past: Columns and scale of the past covariates, or ``None``.
         future: The same of those that are known ahead, or ``None``.
-        static: Features of the sensors, scaled ``[n f]``, or ``None``.
+        static: Features of the sensors, or ``None``.
+        static_scale: Their scale, ``[f]``.
     """
 
     sensors: tuple[str, ...]
@@ -94,6 +95,7 @@ class Recipe:
     past: tuple[tuple[str, ...], Scale] | None = None
     future: tuple[tuple[str, ...], Scale] | None = None
     static: Static | None = None
+    static_scale: Scale | None = None
 
     @property
     def offset(self) -> pd.tseries.offsets.BaseOffset:
@@ -128,7 +130,7 @@ class Recipe:
         index = self.reach(panel.index)
         known = [calendar(index, self.units)]
         if self.holidays is not None:
-            known.append(holiday_flags(index, self.holidays)[:, None].astype(np.float32))
+            known.append(holiday_flags(index, self.holidays))
         own = None
         if self.future is not None and future is not None:
             values = self.future[1](future.values)
@@ -136,6 +138,9 @@ class Recipe:
                 known.append(values.numpy())
             else:
                 own = values
+        static = None
+        if self.static is not None and self.static_scale is not None:
+            static = self.static_scale(self.static.values)
         usual = None
         if self.profile is not None:
             usual = self.profile.at(index)
@@ -147,5 +152,5 @@ class Recipe:
             own=own,
             past=None if self.past is None or past is None else self.past[1](past.values),
             profile=None if usual is None else self.scale(usual),
-            static=None if self.static is None else torch.from_numpy(self.static.values),
+            static=static,
         )

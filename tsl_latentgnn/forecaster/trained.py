@@ -97,9 +97,14 @@ class Trained:
         recipe = replace(recipe, sensors=tuple(sensors), static=features, scale=scale)
         return replace(self, recipe=recipe, network=network.eval())
 
-    def read(self, readings: Any, **names: Any) -> Panel:
-        """Return readings with the sensors and channels of the training, with a warning where some are not there."""
+    def read(self, readings: pd.DataFrame, y: str, **names: Any) -> Panel:
+        """Return readings with the sensors and channels of the training, with a warning where some are not there.
+
+        The target is in the column ``y``, whatever it was called in the training.
+        """
         recipe = self.recipe
+        if y != recipe.channels[0] and y in readings.columns:
+            readings = readings.rename(columns={y: recipe.channels[0]})
         panel = read_panel(readings, like=recipe, **names)
         for found, what in (
             (panel.absent, "absent and count as missing"),
@@ -131,8 +136,8 @@ class Trained:
             if spec is not None:
                 times = panel.index if name == "past" else recipe.reach(panel.index)
                 known[name] = read_known(
-                    table, name, index=times, sensors=recipe.sensors, columns=spec[0],
-                    unique_id=unique_id, ds=ds,
+                    table, name, index=times, freq=recipe.offset, sensors=recipe.sensors,
+                    columns=spec[0], unique_id=unique_id, ds=ds, to_end=name == "future",
                 )  # fmt: skip
         return recipe.series(panel, known["past"], known["future"])
 
@@ -181,7 +186,11 @@ class Trained:
         pairs, weight = _mean_edges(graphs, len(self.recipe.sensors))
         names = np.array(self.recipe.sensors, dtype=object)
         frame = pd.DataFrame(
-            {"source": names[pairs[0]], "target": names[pairs[1]], "weight": weight.astype(np.float32)}
+            {
+                "source": names[pairs[0]],
+                "target": names[pairs[1]],
+                "weight": weight.astype(np.float32),
+            }
         )
         frame = frame[(pairs[0] != pairs[1]) & (weight > 0)]
         return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)

@@ -43,18 +43,30 @@ class Training(LightningModule):
     Args:
         network: What is trained.
         settings: How.
+        seed: Of dropout, and of the order of the windows.
+        order: What draws that order.
     """
 
-    def __init__(self, network: LatentForecaster, settings: Settings) -> None:
+    def __init__(
+        self, network: LatentForecaster, settings: Settings, seed: int, order: torch.Generator
+    ) -> None:
         super().__init__()
-        self.network, self.settings = network, settings
+        self.network, self.settings, self.seed, self.order = network, settings, seed, order
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch."""
-        return self.network.forecast(**batch.inputs)
+        return self.network.forecast(**batch.inputs)  # type: ignore[arg-type]
+
+    def on_train_epoch_start(self) -> None:
+        """Order the windows by a seed of the epoch's own; see :meth:`training_step`."""
+        self.order.manual_seed(1_000_003 * self.seed + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch, with dropout by a seed of the step's own.
+
+        A training that goes on thus does as one that was never ended.
+        """
+        torch.manual_seed(1_000_003 * self.seed + self.global_step)
         loss, count = masked_loss(self(batch), batch.y)
         return loss / count.clamp_min(1)
 
@@ -97,7 +109,7 @@ class KeepBest(Callback):
             return
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.loss:
-            weights = pl_module.network.state_dict()  # type: ignore[operator, union-attr]
+            weights = pl_module.network.state_dict()  # type: ignore[union-attr]
             self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
             self.epoch, self.loss = trainer.current_epoch, loss
         elif trainer.current_epoch - self.epoch >= self.patience:
@@ -144,7 +156,14 @@ def train(
         callbacks.append(DenseStart(settings.dense_epochs))
     last = None
     if folder is not None:
-        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(
+                Path(folder),
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,  # a whole epoch, with its validation
+            )
+        )
         last = Path(folder, LAST) if Path(folder, LAST).is_file() else None
     given = dict(trainer_kwargs or {})
     options = {
@@ -162,12 +181,12 @@ def train(
     watched = Windows(
         validation.series, validation.last[::every].numpy(), validation.window, validation.horizon
     )
-    order = torch.Generator().manual_seed(seed)
+    order = torch.Generator()
     with quiet():
         trainer = Trainer(**options)
         try:
             trainer.fit(
-                Training(network, settings),
+                Training(network, settings, seed, order),
                 training.loader(settings.batch_size, order),
                 watched.loader(4 * settings.batch_size),
                 ckpt_path=None if last is None else os.fspath(last),
