@@ -451,7 +451,7 @@ def supported_units(index: pd.DatetimeIndex, freq: BaseOffset) -> tuple[str, ...
     """
     day = pd.Timedelta(days=1)
     step = pd.Timedelta(np.diff(make_clock(index[0], 8, freq)).min())  # of a week of business days
-    span = index[-1] - index[0] + step
+    span = make_clock(index[-1], 2, freq)[1] - index[0]
     seen = {
         "day": step < day and span >= 2 * day,
         "week": step <= day and span >= 21 * day,
