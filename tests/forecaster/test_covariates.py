@@ -185,6 +185,11 @@ def test_static(place):
     assert "'ramp'" in again.findings[1]
 
 
+def test_names_that_a_counted_index_holds_by_chance():
+    table = pd.DataFrame({"stop": [7, 1, 0], "v": [1.0, 2, 3]})
+    assert read_static(table, ["0", "1", "7"]).values.tolist() == [[3], [2], [1]]
+
+
 def test_static_tables_that_do_not_fit_are_refused():
     table = pd.DataFrame({"row": [1, 2], "id": ["a", "b"], "v": [1.0, 2]})
     with pytest.raises(ValueError, match=r"got them in 'id'\). Say unique_id='id'"):
