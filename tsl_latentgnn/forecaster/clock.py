@@ -60,9 +60,22 @@ def to_freq(freq: Any) -> BaseOffset:
 
 
 def name_of(freq: BaseOffset) -> str:
-    """Return a step of time in short, ``"1h"`` for an hour."""
-    text = freq.freqstr
-    return f"1{text}" if isinstance(freq, Tick) and not text[0].isdigit() else text
+    """Return a step of time in short, ``"1h"`` for an hour, whatever pandas calls it."""
+    if not isinstance(freq, Tick):
+        return freq.freqstr
+    units = {
+        "D": 86400 * 10**9,
+        "h": 3600 * 10**9,
+        "min": 60 * 10**9,
+        "s": 10**9,
+        "ms": 10**6,
+        "us": 1000,
+        "ns": 1,
+    }
+    if not isinstance(freq, Day):
+        del units["D"]  # 24 hours, which summer time does not change
+    unit = next(unit for unit, length in units.items() if freq.nanos % length == 0)
+    return f"{freq.nanos // units[unit]}{unit}"
 
 
 def make_clock(start: pd.Timestamp, steps: int, freq: BaseOffset) -> pd.DatetimeIndex:

@@ -359,17 +359,21 @@ def read_static(
         raise ValueError(
             f"'{name}' must have the column {unique_id!r} that unique_id= names (got {few(list(frame.columns))})."
         )
-    elif set(to_names(frame.index)) & set(sensors):
-        ids = frame.index.to_series()
     else:
-        fits = [label for label in frame.columns if set(sensors) <= set(to_names(frame[label]))]
-        label = frame.columns[0]
-        if fits and label not in fits:
+        known, label = set(sensors), frame.columns[0]
+        shares = {column: len(known & set(to_names(frame[column]))) for column in frame.columns}
+        fits = [column for column, share in shares.items() if share == len(known)]
+        in_index = len(known & set(to_names(frame.index)))
+        if fits and label not in fits and in_index < len(known):
             raise ValueError(
                 f"'{name}' must have the names of the sensors in the column {unique_id!r}, in the index or in the "
                 f"first column (got them in {fits[0]!r}). Say unique_id={fits[0]!r}."
             )
-        ids, frame = frame[label], frame.drop(columns=label)
+        # A counted index may hold some of the names by chance.
+        if in_index > shares[label]:
+            ids = frame.index.to_series()
+        else:
+            ids, frame = frame[label], frame.drop(columns=label)
     codes, kept, findings = _to_sensors(name, ids, sensors)
     frame, codes = frame[kept], codes[kept]
     cells = Cells(name)
@@ -451,7 +455,7 @@ def supported_units(index: pd.DatetimeIndex, freq: BaseOffset) -> tuple[str, ...
     """
     day = pd.Timedelta(days=1)
     step = pd.Timedelta(np.diff(make_clock(index[0], 8, freq)).min())  # of a week of business days
-    span = index[-1] - index[0] + step
+    span = make_clock(index[-1], 2, freq)[1] - index[0]
     seen = {
         "day": step < day and span >= 2 * day,
         "week": step <= day and span >= 21 * day,
