@@ -313,7 +313,7 @@ class Forecaster(BaseEstimator):
         if self.new_sensors:
             if recipe.static is None:
                 raise ValueError("'static' must be given with new_sensors=True (got None).")
-            fixed |= {"node_emb_size": 0, "static": None, "dynamic": True}
+            fixed |= {"node_emb_size": 0, "static": None, "shared_static": False, "dynamic": True}
         else:
             given.setdefault("static", settings.static)
         if both := sorted(given.keys() & fixed.keys()):
