@@ -31,7 +31,7 @@ from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
 from .trained import Trained, levels_of
-from .training import train
+from .training import loss_weights, train
 from .windows import Series, Windows
 
 #: Quantiles of a forecast, where no others are asked for.
@@ -222,6 +222,7 @@ class Forecaster(BaseEstimator):
                 windows,
                 Windows(series, validation, window, horizon),
                 settings,
+                loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
                 seed=self.seed,
                 folder=folder,
                 trainer_kwargs={
@@ -517,7 +518,7 @@ def _tables(*tables: Any) -> list[Any]:
 
 def _own_names(
     names: dict[str, str], readings: pd.DataFrame, *others: pd.DataFrame | None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """The names of the columns of ``readings``: a table that is wide has none of sensors, where another table has it."""
     name = names["unique_id"]
     elsewhere = any(table is not None and name in table.columns for table in others)

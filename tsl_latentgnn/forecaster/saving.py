@@ -41,7 +41,7 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         raise ValueError(
             f"'folder' must be new, empty or hold a forecaster (got {str(folder)!r}, which holds something else)."
         )
-    model = forecaster.model_
+    model: Any = forecaster.model_
     recipe = model.recipe
     arrays: dict[str, np.ndarray] = {
         "scale.bias": recipe.scale.bias,

@@ -22,6 +22,8 @@ from ..nn.forecast import Forecast
 from .settings import Settings
 from .windows import Batch, Windows
 
+#: How much more than usual a sensor may count, and how much less.
+MAX_WEIGHT = 4.0
 #: Largest norm of a gradient.
 CLIP = 5.0
 #: Windows that are validated on, at most: of more, every other one says the same.
@@ -29,12 +31,27 @@ MAX_VALIDATION = 2048
 LAST = "last.ckpt"
 
 
-def masked_loss(forecast: Forecast, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the losses of the readings of ``y`` that are there, and how many are."""
+def masked_loss(forecast: Forecast, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of the readings of ``y`` that are there, and that of their weights ``[n c]``."""
     there = y.isfinite()
     # What is missing is replaced before the loss, so that no gradient sees it.
     loss = forecast.loss(torch.where(there, y, forecast.mean.detach()))
-    return (loss * there).sum(), there.sum().to(loss.dtype)
+    weights = weight * there
+    return (loss * weights).sum(), weights.sum()
+
+
+def loss_weights(scale: Tensor) -> Tensor:
+    r"""Weights of sensors and channels ``[n c]`` by the scale of their readings ``[n c]``.
+
+    .. math::
+        w_{ic} = \operatorname{clip}\big(s_{ic} / \bar{s}_c,\, 1 / W,\, W\big), \qquad
+        \bar{s}_c = \text{the geometric mean of } s_{ic} \text{ over the sensors}
+
+    with :math:`W` = :data:`MAX_WEIGHT`: a reading counts as its error does in the unit of the readings, as long as
+    sensors are alike, and none is drowned out where they are not.
+    """
+    typical = scale.log().mean(0).exp()
+    return (scale / typical).clamp(1 / MAX_WEIGHT, MAX_WEIGHT)
 
 
 class Training(LightningModule):
@@ -45,13 +62,22 @@ class Training(LightningModule):
         settings: How.
         seed: Of dropout, and of the order of the windows.
         order: What draws that order.
+        weight: Weight of each sensor and channel in the loss ``[n c]``.
     """
 
+    weight: Tensor
+
     def __init__(
-        self, network: LatentForecaster, settings: Settings, seed: int, order: torch.Generator
+        self,
+        network: LatentForecaster,
+        settings: Settings,
+        seed: int,
+        order: torch.Generator,
+        weight: Tensor,
     ) -> None:
         super().__init__()
         self.network, self.settings, self.seed, self.order = network, settings, seed, order
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch."""
@@ -67,8 +93,8 @@ class Training(LightningModule):
         A training that goes on thus does as one that was never ended.
         """
         torch.manual_seed(1_000_003 * self.seed + self.global_step)
-        loss, count = masked_loss(self(batch), batch.y)
-        return loss / count.clamp_min(1)
+        loss, weight = masked_loss(self(batch), batch.y, self.weight)
+        return loss / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up."""
@@ -76,7 +102,7 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the loss of a batch."""
-        self._total += torch.stack(masked_loss(self(batch), batch.y))
+        self._total += torch.stack(masked_loss(self(batch), batch.y, self.weight))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss."""
@@ -129,6 +155,7 @@ def train(
     training: Windows,
     validation: Windows,
     settings: Settings,
+    weight: Tensor,
     *,
     seed: int,
     folder: str | os.PathLike[str] | None = None,
@@ -143,6 +170,7 @@ def train(
         training: Windows to learn from, in a new order in every epoch.
         validation: Windows that choose the epoch.
         settings: How.
+        weight: Weight of each sensor and channel in the loss ``[n c]``, see :func:`loss_weights`.
         seed: Of the order of the windows.
         folder: Where every epoch is kept, so that a training that was ended goes on from there. (default: nowhere)
         trainer_kwargs: Further arguments of Lightning's ``Trainer``. (default: none)
@@ -186,7 +214,7 @@ def train(
         trainer = Trainer(**options)
         try:
             trainer.fit(
-                Training(network, settings, seed, order),
+                Training(network, settings, seed, order, weight),
                 training.loader(settings.batch_size, order),
                 watched.loader(4 * settings.batch_size),
                 ckpt_path=None if last is None else os.fspath(last),
