@@ -23,7 +23,7 @@ from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
 from .cells import to_table
 from .conformal import Conformal, check_levels
-from .covariates import Known, read_known, read_static, supported_units
+from .covariates import Known, read_static, supported_units
 from .forecaster import Forecaster as CheckpointForecaster
 from .panel import Panel, read_panel
 from .profile import Clock, Profile
@@ -179,7 +179,7 @@ class Forecaster(BaseEstimator):
         """
         horizon = self._check_arguments()
         readings, past, future, static = _tables(readings, past, future, static)
-        names = {"unique_id": unique_id, "ds": ds}
+        names: Any = {"unique_id": unique_id, "ds": ds}
         own = _own_names(names, readings, past, future, static)
         panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
         self._say(panel.summary())
@@ -369,7 +369,7 @@ class Forecaster(BaseEstimator):
         model: Trained = self.model_
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
         readings, past, future, static = _tables(readings, past, future, static)
-        names = {"unique_id": unique_id, "ds": ds}
+        names: Any = {"unique_id": unique_id, "ds": ds}
         own = _own_names(names, readings, past, future, static)
         if static is not None:
             found = read_panel(readings, freq=model.recipe.freq, y=y, missing=self.missing, **own)
@@ -441,7 +441,7 @@ class Forecaster(BaseEstimator):
                 "errors there are no test.",
                 stacklevel=2,
             )
-        series = model.series(panel, past, future, **names)
+        series = model.series(panel, past, future, **names, ahead=False)
         forecasts = model.forecast(series, last, levels)
         if adaptive and model.conformal is not None:
             forecasts = adapt(forecasts, model.conformal, last, model.recipe.floor)
@@ -519,7 +519,7 @@ def _tables(*tables: Any) -> list[Any]:
 def _own_names(
     names: dict[str, str], readings: pd.DataFrame, *others: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """The names of the columns of ``readings``: a table that is wide has none of sensors, where another table has it."""
+    """The names of the columns of ``readings``: a wide one has none of sensors, where another table has it."""
     name = names["unique_id"]
     elsewhere = any(table is not None and name in table.columns for table in others)
     if elsewhere and name not in [*readings.columns, *readings.index.names]:
@@ -535,10 +535,7 @@ def _add_covariates(
     for name, table in (("past", past), ("future", future)):
         if table is None:
             continue
-        times = panel.index if name == "past" else recipe.reach(panel.index)
-        known = read_known(
-            table, name, index=times, freq=panel.freq, sensors=panel.sensors, to_end=name == "future", **names
-        )  # fmt: skip
+        known = recipe.read(table, name, panel, **names, ahead=False)
         values = known.values[:rows]
         scale = Scale.of(values.reshape(-1, values.shape[-1]), (0,))
         spec: Any = {name: (known.columns, scale)}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from .clock import make_clock, to_freq
-from .covariates import Known, Static, calendar, holiday_flags
+from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
 from .profile import Profile
 from .windows import Series
@@ -110,6 +112,39 @@ class Recipe:
     def reach(self, index: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Return ``index`` with the horizon behind its end."""
         return make_clock(index[0], len(index) + self.horizon, self.offset)
+
+    def read(
+        self,
+        table: Any,
+        name: str,
+        panel: Panel,
+        *,
+        columns: Sequence[str] | None = None,
+        unique_id: str,
+        ds: str,
+        ahead: bool,
+    ) -> Known:
+        """Return a table of past or future covariates at the times of a panel.
+
+        Future ones also for the horizon behind it: what is ``ahead``, or, where nothing there is forecast, the last
+        values over again.
+        """
+        further = name == "future" and ahead
+        known = read_known(
+            table,
+            name,
+            index=self.reach(panel.index) if further else panel.index,
+            freq=panel.freq,
+            sensors=self.sensors,
+            columns=columns,
+            unique_id=unique_id,
+            ds=ds,
+            to_end=further,
+        )
+        if name == "future" and not ahead:
+            rest = np.repeat(known.values[-1:], self.horizon, axis=0)
+            known = known._replace(values=np.concatenate([known.values, rest]))
+        return known
 
     def series(
         self,

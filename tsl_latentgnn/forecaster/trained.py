@@ -14,7 +14,7 @@ import torch
 from ..models import LatentForecaster
 from .clock import make_clock
 from .conformal import Conformal
-from .covariates import Known, read_known, read_static
+from .covariates import Known, read_static
 from .panel import Panel, read_panel
 from .recipe import Recipe
 from .windows import Series, Windows
@@ -116,9 +116,17 @@ class Trained:
         return panel
 
     def series(
-        self, panel: Panel, past: Any = None, future: Any = None, *, unique_id: str, ds: str
+        self,
+        panel: Panel,
+        past: Any = None,
+        future: Any = None,
+        *,
+        unique_id: str,
+        ds: str,
+        ahead: bool = True,
     ) -> Series:
-        """Return the inputs of a panel and its covariates.
+        """Return the inputs of a panel and its covariates, for forecasts beyond its last row or, if not ``ahead``,
+        up to there.
 
         Raises:
             ValueError: If covariates of the training are missing, or others are given.
@@ -134,11 +142,9 @@ class Trained:
                     f"{'None' if table is None else 'a table'}, which this forecaster {what})."
                 )
             if spec is not None:
-                times = panel.index if name == "past" else recipe.reach(panel.index)
-                known[name] = read_known(
-                    table, name, index=times, freq=recipe.offset, sensors=recipe.sensors,
-                    columns=spec[0], unique_id=unique_id, ds=ds, to_end=name == "future",
-                )  # fmt: skip
+                known[name] = recipe.read(
+                    table, name, panel, columns=spec[0], unique_id=unique_id, ds=ds, ahead=ahead
+                )
         return recipe.series(panel, known["past"], known["future"])
 
     @torch.no_grad()
