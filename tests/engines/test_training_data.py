@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from datetime import timedelta, timezone
 from types import SimpleNamespace
 
 from tsl_latentgnn.engines import DataCard, LatentGNNPredictor
@@ -20,6 +21,7 @@ from tsl_latentgnn.models import LatentGNNModel
 import numpy as np
 import pandas as pd
 import pytest
+import pytz
 import torch
 from small import make_trainer
 
@@ -31,6 +33,7 @@ from tsl.data import (  # isort: skip
     SynchMode,
     TemporalSplitter,
 )
+from tsl.datasets.prototypes import DatetimeDataset  # isort: skip
 from tsl.data.preprocessing import MinMaxScaler, Scaler, StandardScaler  # isort: skip
 from tsl.engines import Predictor  # isort: skip
 from tsl.metrics.torch import MaskedMAE  # isort: skip
@@ -131,7 +134,8 @@ def check(data, encoded=(), missing=None):
         wanted = predictor.predict_batch(batch).squeeze(-1).numpy()
     np.testing.assert_allclose(found.mean, wanted, atol=2e-4)
     ahead = windows.index[windows.get_horizon_indices(tested).numpy().ravel()]
-    assert forecaster.times(issued).equals(ahead)
+    np.testing.assert_array_equal(forecaster.times(issued).asi8, ahead.asi8)
+    assert (forecaster.times(issued).tz is None) == (ahead.tz is None)
     return forecaster
 
 
@@ -210,6 +214,22 @@ def test_time_stamps_of_another_zone_are_converted():
         forecaster(readings, [pd.Timestamp("2024-03-30 12:00")])
 
 
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [
+        ("UTC", "UTC"),
+        (timezone.utc, "UTC"),
+        (timezone(timedelta(hours=-3.5)), "UTC-03:30"),
+        (pytz.FixedOffset(120), "UTC+02:00"),
+        (pytz.timezone("Europe/Berlin"), "Europe/Berlin"),
+    ],
+)
+def test_the_name_of_a_time_zone(zone, name):
+    index = make_index(tz=zone)
+    data = Data(make_frame(index), u=day_code(index, ["day", "share_of_day"]))
+    assert check(data, ["day", "share_of_day"]).zone == name
+
+
 @pytest.mark.parametrize("left_out", [[1], [0], [60]])
 def test_a_row_that_is_left_out(left_out):
     frame = make_frame().drop(make_index()[left_out])
@@ -273,6 +293,11 @@ def transformed():
     return data
 
 
+def of_seconds():
+    data = DatetimeDataset(make_frame(INDEX.as_unit("s")), similarity_score="correntropy")
+    return Data(data.dataframe(), u=data.datetime_encoded("day").values)
+
+
 def shifted(hours):
     return Data(u=day_code(INDEX + pd.Timedelta(hours=hours)))
 
@@ -313,6 +338,7 @@ AT_START = {
         "'u' must be what 'encoded' says.*share_of_day, weekday",
     ),
     "the clock of another zone": (lambda: shifted(2), ["day"], "'u' must be what 'encoded' says"),
+    "an index in seconds": (of_seconds, ["day"], r"'u' must be .* as_unit\('ns'\)"),
     "u_future of the window": (
         lambda: Data(u=U, horizon=WINDOW).feed(u_future=BatchMapItem("u", SynchMode.WINDOW)),
         ["day"],

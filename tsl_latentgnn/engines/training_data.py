@@ -67,13 +67,13 @@ def check_scaling(datamodule: Any, model: Any, sensors: Sequence[str] | None = N
             stacklevel=2,
         )
     every = _training_windows(windows, datamodule)
-    if getattr(model, "residual", False) and "x" in windows.input_map and every.size > 0:
+    # A trend is taken off x and y alike.
+    if getattr(model, "residual", False) and windows.trend is None and every.size > 0:
         chosen = [int(every[0]), int(every[-1])]
-        batch, rows = windows[chosen], windows.get_window_indices(chosen)
+        rows = windows.get_window_indices(chosen)
         target, there = windows.target[rows], _mask(windows)[rows]
-        if scaler is not None and windows.trend is None:
-            target = scaler.transform(target)
-        first = batch.input["x"][..., : target.size(-1)]
+        target = target if scaler is None else scaler.transform(target)
+        first = windows[chosen].input["x"][..., : target.size(-1)]
         if first.shape == target.shape and bool((_differ(first, target) & there).any()):
             warnings.warn(
                 "'x' has not the target, in the scale of the target, as its first channels, but with residual=True the "
@@ -216,7 +216,7 @@ def _regular_windows(windows: Any, every: np.ndarray, step: pd.Timedelta) -> np.
         )
         advice = (
             "Put in the rows that are left out, frame.reindex(pandas.date_range(frame.index[0], frame.index[-1], "
-            f"freq={step.total_seconds():g}s)), with a mask of what is there."
+            f"freq='{step.total_seconds():g}s')), with a mask of what is there."
         )
         if share > _CROSSED and gaps.sum() > _FEW_GAPS:
             raise ValueError(
@@ -249,13 +249,14 @@ def _compare(windows: Any, chosen: list[int], batch: Any, there: Tensor, card: C
     seen = there_then[:, :: card.window_lag]
     for name, got in card.make_inputs(raw.squeeze(-1).float(), issued).items():
         _check_same(name, batch.input[name], got, seen if name == "x" else None, card)
-    stamps = windows.index[ahead.flatten().numpy()]
+    stamps = windows.index[ahead.flatten().numpy()].as_unit("ns")
     times = card.times(issued, card.forecast_steps())
-    if not times.equals(stamps.as_unit("ns")):
-        at = int((times != stamps).argmax())
+    other = stamps.asi8 != times.asi8
+    if other.any():
+        at = int(other.argmax())
         raise ValueError(
-            f"'horizon' must be of the time stamps that forecasts would carry (got {stamps[at]} in the training, and "
-            f"{times[at]} after the window up to {issued[0]}). {_WITHOUT}"
+            f"'horizon' must be of the time stamps that forecasts would carry (got {stamps[at]} in the training, where "
+            f"forecasts have {times[at]}). {_WITHOUT}"
         )
 
 
@@ -280,7 +281,8 @@ _ADVICE = {
     "x": "'x' must be the readings of the target, scaled as the target is",
     "y": "'y' must be the readings of the target",
     "input_mask": "'input_mask' must be the mask of the target in the window",
-    "u": f"'u' must be what 'encoded' says, {{}}, of {', '.join(CLOCK)}, in the order of its columns",
+    "u": f"'u' must be what 'encoded' says, {{}}, of {', '.join(CLOCK)}, in the order of its columns; tsl encodes an "
+    "index as nanoseconds, whose as_unit('ns') it is to be",
     "u_future": "'u_future' must be what 'encoded' says, {}, at the steps to forecast",
 }
 
