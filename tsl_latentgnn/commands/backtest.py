@@ -20,7 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
     parser.add_argument("readings", metavar="READINGS", help="table that was not trained on")
     parser.add_argument(
-        "--windows", type=read_positive, default=5, help="number of origins, the last ones (default: 5)"
+        "--windows",
+        type=read_positive,
+        default=5,
+        help="number of origins, the last ones (default: 5)",
     )
     parser.add_argument(
         "--step", type=read_positive, help="rows from origin to origin (default: the horizon)"
@@ -29,7 +32,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--adaptive", action="store_true", help="let the intervals follow how often they held"
     )
     parser.add_argument("--by", choices=("step", "sensor"), help="print the errors of each, too")
-    parser.add_argument("--out", metavar="FILE", type=Path, help="keep the forecasts, .csv or .parquet")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="keep the forecasts, .csv or .parquet"
+    )
     add_table_options(parser)
 
 

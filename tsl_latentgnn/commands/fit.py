@@ -50,7 +50,11 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
         help="what is learned of the spread (default: quantile)",
     )
     model.add_argument(
-        "--missing", type=float, nargs="+", metavar="VALUE", help="what stands for a missing reading"
+        "--missing",
+        type=float,
+        nargs="+",
+        metavar="VALUE",
+        help="what stands for a missing reading",
     )
     model.add_argument("--holidays", metavar="COUNTRY", help="holidays as an input, such as DE")
     model.add_argument(

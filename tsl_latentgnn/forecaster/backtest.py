@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .._checks import check_int
 from .baselines import Baseline
-from .conformal import Conformal
+from .conformal import GRID, Conformal
 from .recipe import Recipe
 from .trained import Forecasts
 
@@ -91,7 +92,7 @@ def _interval_scores(forecasts: Forecasts) -> dict[str, float]:
     y = forecasts.y[..., None]
     level = np.array(forecasts.levels)
     error = y - forecasts.quantiles
-    scores = {"crps": 2 * _mean(np.maximum(level * error, (level - 1) * error))}
+    scores: dict[str, float] = {"crps": 2 * _mean(np.maximum(level * error, (level - 1) * error))}
     low, high = level.argmin(), level.argmax()
     if low != high:
         inside = (error[..., low] >= 0) & (error[..., high] <= 0)
@@ -100,7 +101,7 @@ def _interval_scores(forecasts: Forecasts) -> dict[str, float]:
     return scores
 
 
-def _mean(values: np.ndarray, axis: tuple[int, ...] | None = None) -> np.ndarray:
+def _mean(values: np.ndarray, axis: tuple[int, ...] | None = None) -> Any:
     """Mean of what is there, NaN where nothing is."""
     there = np.isfinite(values)
     total = np.where(there, values, 0.0).sum(axis, dtype=np.float64)
@@ -138,7 +139,7 @@ def adapt(
             below = np.where(np.isfinite(y), y <= quantiles[before], np.nan)
             share = _mean(below, (0, 1, 2))
             current = current + RATE * np.where(np.isfinite(share), wanted - share, 0.0)
-        order = np.sort(np.clip(current, 0.005, 0.995))
+        order = np.sort(np.clip(current, GRID[0], GRID[-1])).tolist()
         chosen = slice(origin, origin + 1)
         parts = (forecasts.mean[chosen], forecasts.below[chosen], forecasts.above[chosen])
         ranked = conformal.quantiles(order, *parts)

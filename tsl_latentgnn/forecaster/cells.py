@@ -75,7 +75,7 @@ def read_table(name: str, path: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _from_narwhals(name: str, table: Any) -> pd.DataFrame:
     kinds = "a pandas frame, a polars frame or a path"
-    if not hasattr(table, "columns"):
+    if not hasattr(type(table), "columns"):  # of the class: a lazy frame works it out
         raise TypeError(f"'{name}' must be {kinds} (got {type(table).__name__}).")
     try:
         import narwhals
@@ -105,6 +105,11 @@ def few(names: Sequence[Any]) -> str:
     return f"{shown} and {len(names) - 5:,} more" if len(names) > 5 else shown
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number of things in words: ``"1 row"``, ``"1,200 rows"``."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
 def to_stamps(name: str, column: pd.Index | pd.Series) -> tuple[pd.DatetimeIndex, tuple[str, ...]]:
     """Return a column of time stamps, and what was found of them.
 
@@ -122,7 +127,9 @@ def to_stamps(name: str, column: pd.Index | pd.Series) -> tuple[pd.DatetimeIndex
     values: Any = pd.Index(column)
     if isinstance(values, pd.PeriodIndex):
         values = values.to_timestamp()
-    elif not isinstance(values, pd.DatetimeIndex):
+    elif values.dtype.kind == "M":
+        values = pd.DatetimeIndex(values)
+    else:
         if values.dtype.kind in "biufcm":
             raise ValueError(
                 f"'{name}' must have time stamps (got {values[0]!r} of {values.dtype} in {label!r}). {remedy}"
@@ -161,6 +168,50 @@ def _parse(name: str, cells: pd.Index, where: str) -> tuple[pd.DatetimeIndex, tu
     return pd.DatetimeIndex(read), (said,) if mixed else ()
 
 
+def name_zone(zone: Any) -> str:
+    """Return a time zone in words."""
+    return "without a time zone" if zone is None else f"in the zone {zone}"
+
+
+def to_zone(
+    name: str, stamps: pd.DatetimeIndex, zone: Any
+) -> tuple[pd.DatetimeIndex, tuple[str, ...]]:
+    """Return time stamps in the zone of a training, and what was done; refuses to add a zone or to drop it."""
+    if (stamps.tz is None) != (zone is None):
+        remedy = "localize(None) takes it off" if zone is None else "localize('...') gives them one"
+        raise ValueError(
+            f"'{name}' must have time stamps {name_zone(zone)}, as the model was trained on (got some "
+            f"{name_zone(stamps.tz)}; tz_{remedy})."
+        )
+    if str(stamps.tz) == str(zone):
+        return stamps, ()
+    return stamps.tz_convert(zone), (f"Time stamps in {stamps.tz}: converted to {zone}.",)
+
+
+def time_column(name: str, table: pd.DataFrame, ds: str) -> str | None:
+    """Name of the column that holds the time stamps of a wide table, ``None`` where the index does."""
+    if ds in table.columns:
+        return ds
+    if isinstance(table.index, pd.DatetimeIndex | pd.PeriodIndex) or table.index.dtype.kind == "O":
+        return None
+    first = table.columns[0]
+    if table[first].dtype.kind in "biufc":
+        raise ValueError(
+            f"'{name}' must have time stamps in the index, in the column that ds= names or in the first column (got "
+            f"numbers in the first, {first!r}). A long table has its sensors in the column that unique_id= names."
+        )
+    return first
+
+
+def has_numbers(column: pd.Series) -> bool:
+    """Whether a column can hold readings: it has a number, or a text that is one."""
+    if column.dtype.kind in "biuf":
+        return True
+    if column.dtype.kind in "mMc":
+        return False
+    return bool(pd.to_numeric(column.astype(object), errors="coerce").notna().any())
+
+
 class Cells:
     """Reads columns as float32 with NaN where a value is missing, and keeps what it found in them.
 
@@ -172,7 +223,7 @@ class Cells:
     def __init__(self, name: str, missing: Any = None) -> None:
         self.name = name
         values = [missing] if np.isscalar(missing) or missing is None else list(missing)
-        self.words = MISSING_WORDS | {v.strip().lower() for v in values if isinstance(v, str)}
+        self.words = {v.strip().lower() for v in values if isinstance(v, str)}
         numbers = [float(v) for v in values if isinstance(v, Real) and not isinstance(v, bool)]
         if len(numbers) + sum(isinstance(v, str) for v in values) + (missing is None) < len(values):
             raise TypeError(f"'missing' must be numbers or words (got {missing!r}).")
@@ -186,14 +237,14 @@ class Cells:
         Args:
             column: The column.
             label: What to call it in the findings.
-            where: What to call one of its rows in messages, ``"sensor a at 2024-01-01 00:00:00"``.
+            where: What to call one of its rows in messages, ``"sensor a at 2024-01-01 00:00:00, row 1"``.
 
         Raises:
             ValueError: If a cell is no number, or too large for float32.
         """
         values = self._to_floats(column, label, where)
         if len(self.numbers):
-            stands = np.isin(values, self.numbers)
+            stands = np.isin(values, self.numbers.astype(values.dtype))
             self._note("stands", stands, where)
             values = np.where(stands, np.nan, values)
         infinite = np.isinf(values)
@@ -204,7 +255,7 @@ class Cells:
         if large.any():
             row = int(large.argmax())
             raise ValueError(
-                f"'{self.name}' must fit in float32 (got {values[row]!r} of {where(row)}, row {row + 1}). Give it in "
+                f"'{self.name}' must fit in float32 (got {values[row]:g} of {where(row)}). Give it in "
                 "another unit, or say missing= if it stands for a missing one."
             )
         floats[infinite] = np.nan
@@ -230,16 +281,22 @@ class Cells:
         cells = column.astype(object)
         text = cells.map(lambda cell: isinstance(cell, str)).to_numpy(bool)
         words = cells[text].str.strip()
-        empty = np.asarray(cells.isna())
-        empty[text] = words.str.lower().isin(self.words)
+        stands, empty = np.zeros(len(cells), bool), cells.isna().to_numpy(copy=True)
+        stands[text] = words.str.lower().isin(self.words)
+        self._note("stands", stands, where)
+        empty[text] = words.str.lower().isin(MISSING_WORDS)
+        empty |= stands
         cells = cells.where(~text, words).mask(empty)
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = np.isnan(values) & ~empty
-        if bad.any() or kind not in "O":
+        if bad.any() or kind != "O":
             row = int(bad.argmax())
+            cell = column.iloc[row]
+            remedy = f"If it stands for a missing one, say missing={cell!r}."
+            if np.isnan(values).all() or kind != "O":
+                remedy = f"Leave {label} out: it holds no number."
             raise ValueError(
-                f"'{self.name}' must hold numbers and empty cells (got {column.iloc[row]!r} of {where(row)}, row "
-                f"{row + 1}). If it stands for a missing reading, say missing={column.iloc[row]!r}."
+                f"'{self.name}' must hold numbers and empty cells (got {cell!r} of {where(row)}). {remedy}"
             )
         if (text & ~empty).any():
             self._found.setdefault("text", []).append((int((text & ~empty).sum()), label))
@@ -253,23 +310,23 @@ class Cells:
     def findings(self) -> tuple[str, ...]:
         """What was found in all columns that were read, and done: a sentence each."""
         said = {
-            "integer": "{columns} columns hold integers ({names}): read as float32.",
-            "boolean": "{columns} columns hold true and false ({names}): read as 1 and 0.",
-            "text": "{count:,} numbers in {columns} columns are text ({names}): read as numbers.",
-            "stands": f"{{count:,}} cells hold {self._said!r}: missing. The first is {{first}}.",
-            "infinite": "{count:,} cells are infinite: missing. The first is {first}.",
+            "integer": "{columns} of integers ({names}): read as float32.",
+            "boolean": "{columns} of true and false ({names}): read as 1 and 0.",
+            "text": "{total} written as text, in {columns} ({names}): read as numbers.",
+            "stands": f"{{cells}} with {self._said!r}: missing. The first is {{first}}.",
+            "infinite": "{cells} infinite: missing. The first is {first}.",
             "coarse": "float32 keeps {names} only: small next to the values, coarse next to how far they vary. Give "
             "differences, or values less an offset.",
         }
         sentences = []
         for what, sentence in said.items():
             found = self._found.get(what, [])
+            total, names = sum(number for number, _ in found), [name for _, name in found]
+            words = {
+                "columns": count(len(found), "column"),
+                "cells": count(total, "cell"),
+                "total": count(total, "number"),
+            }
             if found:
-                names = [name for _, name in found]
-                count = sum(count for count, _ in found)
-                sentences.append(
-                    sentence.format(
-                        count=count, columns=len(found), names=few(names), first=names[0]
-                    )
-                )
+                sentences.append(sentence.format(names=few(names), first=names[0], **words))
         return tuple(sentences)

@@ -20,6 +20,8 @@ from pandas.tseries.offsets import (
     YearEnd,
 )
 
+from .cells import count
+
 # A table with gaps may grow to so many steps, or to so many times its rows: more is a wrong stamp.
 _MOST_STEPS = 10**6
 _MOST_GROWTH = 10
@@ -58,9 +60,22 @@ def to_freq(freq: Any) -> BaseOffset:
 
 
 def name_of(freq: BaseOffset) -> str:
-    """Return a step of time in short, ``"1h"`` for an hour."""
-    text = freq.freqstr
-    return f"1{text}" if isinstance(freq, Tick) and not text[0].isdigit() else text
+    """Return a step of time in short, ``"1h"`` for an hour, whatever pandas calls it."""
+    if not isinstance(freq, Tick):
+        return freq.freqstr
+    units = {
+        "D": 86400 * 10**9,
+        "h": 3600 * 10**9,
+        "min": 60 * 10**9,
+        "s": 10**9,
+        "ms": 10**6,
+        "us": 1000,
+        "ns": 1,
+    }
+    if not isinstance(freq, Day):
+        del units["D"]  # 24 hours, which summer time does not change
+    unit = next(unit for unit, length in units.items() if freq.nanos % length == 0)
+    return f"{freq.nanos // units[unit]}{unit}"
 
 
 def make_clock(start: pd.Timestamp, steps: int, freq: BaseOffset) -> pd.DatetimeIndex:
@@ -74,13 +89,19 @@ def make_clock(start: pd.Timestamp, steps: int, freq: BaseOffset) -> pd.Datetime
     return _on_wall(pd.date_range(start.tz_localize(None), periods=steps, freq=freq), start.tz)
 
 
-def set_clock(stamps: pd.DatetimeIndex, freq: BaseOffset | None, jitter: float) -> Clocked:
+def set_clock(
+    stamps: pd.DatetimeIndex,
+    freq: BaseOffset | None,
+    jitter: float,
+    numbers: np.ndarray | None = None,
+) -> Clocked:
     """Set time stamps on the regular clock that they follow.
 
     Args:
         stamps: Time stamps in any order; each may come many times.
         freq: Step of the clock; ``None`` finds it.
         jitter: How far a stamp may be from the clock, as a share of the step.
+        numbers: Number of the row of each stamp, for the messages. (default: ``None``, ``0, 1, 2, ...``)
 
     Raises:
         ValueError: If there is no step to find, a stamp is too far from the clock, or the clock would have far more
@@ -92,20 +113,27 @@ def set_clock(stamps: pd.DatetimeIndex, freq: BaseOffset | None, jitter: float) 
     times = times.tz_convert(stamps.tz) if stamps.tz is not None else times
     tried = [(_snap(times, axis, step), step) for step, axis in _candidates(times, freq)]
     (grid, places, far), step = min(tried, key=lambda one: one[0][2].max())
+    remedy = (
+        f"Say freq= if the step is another, jitter= (now {jitter:g}) if stamps may be further from the clock, or "
+        "resample the table."
+    )
+    if freq is None and isinstance(step, Tick) and step.nanos >= 28 * Day(1).nanos:
+        jitter = 0.0  # months drift along such a clock, whatever the first of them do
+        remedy = "Set the stamps of months on the first or the last day of each, or say freq=."
     if far.max() > jitter:
         worst = int(np.argmax(far > jitter))
         row = int(np.argmax(rows == worst))
-        usual = _usual_step(np.diff(unique)) if len(unique) > 1 else 0
+        row = row if numbers is None else int(numbers[row])
+        usual = pd.Timedelta(_usual_step(np.diff(unique)) if len(unique) > 1 else 0)
         raise ValueError(
             f"'readings' must be on a regular clock (got {times[worst]} in row {row + 1}, {far[worst]:.0%} of a step "
-            f"of {name_of(step)} from it; the usual step is {pd.Timedelta(usual)}). Say freq= if the step is "
-            f"another, jitter= (now {jitter:g}) if stamps may be further from the clock, or resample the table."
+            f"of {name_of(step)} from it; the usual step is {usual}). {remedy}"
         )
     findings = []
     moved = far > 0
     if moved.any():
         findings.append(
-            f"{int(moved[rows].sum()):,} of {len(rows):,} time stamps were off the clock of {name_of(step)}, by "
+            f"{count(int(moved[rows].sum()), 'time stamp')} of {len(rows):,} off the clock of {name_of(step)}, by "
             f"{far.max():.1%} of a step at most ({times[int(far.argmax())]}): set on it."
         )
     hit = np.zeros(len(grid), bool)
@@ -115,8 +143,8 @@ def set_clock(stamps: pd.DatetimeIndex, freq: BaseOffset | None, jitter: float) 
         first, end = np.flatnonzero(edges < 0), np.flatnonzero(edges > 0)
         longest = int((end - first).argmax())
         findings.append(
-            f"{int((~hit).sum()):,} of {len(grid):,} steps had no row: missing readings. The longest of {len(first):,} "
-            f"gaps is {end[longest] - first[longest]:,} steps from {grid[first[longest]]}."
+            f"{count(int((~hit).sum()), 'step')} of {len(grid):,} without a row, in {count(len(first), 'gap')}: "
+            f"missing. The longest is {count(int(end[longest] - first[longest]), 'step')} from {grid[first[longest]]}."
         )
     return Clocked(grid, step, places[rows], tuple(findings))
 
@@ -207,7 +235,8 @@ def _snap(
         start = pd.Timestamp(phase + round((first.value - phase) / step.nanos) * step.nanos)
         _check_growth(times, step, (last - start) // pd.Timedelta(step))
     else:
-        start = step.rollback(first)
+        clock = pd.Timedelta(_phase(axis.asi8, Day(1).nanos), unit="ns")
+        start = step.rollback(first.normalize()) + clock
         _check_growth(times, step, (last - start) // (start + step - start))
     grid = pd.date_range(start - step, last + 2 * step, freq=step)
     ticks = grid.as_unit("ns").asi8

@@ -16,7 +16,7 @@ def write_edges(edges: pd.DataFrame, path: Path | None, positions: pd.DataFrame 
     Args:
         edges: ``source``, ``target`` and further columns.
         path: ``.csv``, ``.json``, ``.graphml`` or ``.geojson``.
-        positions: ``x`` and ``y`` of each sensor, longitude and latitude in GeoJSON; ``None`` if they are not known.
+        positions: North and east of each sensor, such as latitude and longitude; ``None`` if they are not known.
 
     Raises:
         ValueError: If the suffix is another one, or GeoJSON is asked for without positions.
@@ -57,7 +57,7 @@ def _geojson(edges: pd.DataFrame, positions: pd.DataFrame | None) -> str:
             "'--out' must not be .geojson for a model without positions: fit it with --static, a table that has the "
             "columns lon and lat."
         )
-    place = {name: [float(x), float(y)] for name, x, y in positions.itertuples()}
+    place = {name: [float(east), float(north)] for name, north, east in positions.itertuples()}
 
     def feature(kind: str, coordinates: Any, properties: dict[str, Any]) -> dict[str, Any]:
         geometry = {"type": kind, "coordinates": coordinates}

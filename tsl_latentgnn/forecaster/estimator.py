@@ -21,8 +21,9 @@ from ..models import LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
 from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
+from .cells import to_table
 from .conformal import Conformal, check_levels
-from .covariates import Known, read_known, read_static, supported_units
+from .covariates import Known, read_static, supported_units
 from .forecaster import Forecaster as CheckpointForecaster
 from .panel import Panel, read_panel
 from .profile import Clock, Profile
@@ -30,7 +31,7 @@ from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
 from .trained import Trained, levels_of
-from .training import train
+from .training import loss_weights, train
 from .windows import Series, Windows
 
 #: Quantiles of a forecast, where no others are asked for.
@@ -177,8 +178,10 @@ class Forecaster(BaseEstimator):
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
         horizon = self._check_arguments()
-        names = {"unique_id": unique_id, "ds": ds}
-        panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **names)
+        readings, past, future, static = _tables(readings, past, future, static)
+        names: Any = {"unique_id": unique_id, "ds": ds}
+        own = _own_names(names, readings, past, future, static)
+        panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
         self._say(panel.summary())
         window = self.window or default_window(duration(panel.freq), horizon)
         rows = len(panel.index)
@@ -200,9 +203,13 @@ class Forecaster(BaseEstimator):
             **{name: getattr(self, name) for name in SETTINGS},
         )
         recipe, usual = self._recipe(panel, len(seen), settings.scaling)
-        static = None if static is None else read_static(static, panel.sensors, unique_id=unique_id)
-        recipe = replace(recipe, static=static)
+        if static is not None:
+            features = read_static(static, panel.sensors, unique_id=unique_id)
+            self._say("\n".join(features.findings))
+            recipe = replace(recipe, static=features, static_scale=Scale.of(features.values, (0,)))
         recipe, known = _add_covariates(recipe, panel, len(seen), past, future, names)
+        for table in known.values():
+            self._say("\n".join(table.findings))
         series = recipe.series(panel, **known, profile=usual)
         windows = Windows(series, training, window, horizon)
         options = self._network_options(recipe, settings, windows)
@@ -215,6 +222,7 @@ class Forecaster(BaseEstimator):
                 windows,
                 Windows(series, validation, window, horizon),
                 settings,
+                loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
                 seed=self.seed,
                 folder=folder,
                 trainer_kwargs={
@@ -306,7 +314,7 @@ class Forecaster(BaseEstimator):
         if self.new_sensors:
             if recipe.static is None:
                 raise ValueError("'static' must be given with new_sensors=True (got None).")
-            fixed |= {"node_emb_size": 0, "static": None, "dynamic": True}
+            fixed |= {"node_emb_size": 0, "static": None, "shared_static": False, "dynamic": True}
         else:
             given.setdefault("static", settings.static)
         if both := sorted(given.keys() & fixed.keys()):
@@ -360,11 +368,13 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self)
         model: Trained = self.model_
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
-        names = {"unique_id": unique_id, "ds": ds}
+        readings, past, future, static = _tables(readings, past, future, static)
+        names: Any = {"unique_id": unique_id, "ds": ds}
+        own = _own_names(names, readings, past, future, static)
         if static is not None:
-            found = read_panel(readings, freq=model.recipe.freq, y=y, missing=self.missing, **names)
+            found = read_panel(readings, freq=model.recipe.freq, y=y, missing=self.missing, **own)
             model = model.with_sensors(static, found.sensors, unique_id)
-        panel = model.read(readings, y=y, missing=self.missing, **names)
+        panel = model.read(readings, y=y, missing=self.missing, **own)
         rows = len(panel.index)
         if rows < model.window:
             raise ValueError(
@@ -420,8 +430,10 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self)
         model: Trained = self.model_
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
+        readings, past, future, _ = _tables(readings, past, future, None)
         names = {"unique_id": unique_id, "ds": ds}
-        panel = model.read(readings, y=y, missing=self.missing, **names)
+        own = _own_names(names, readings, past, future)
+        panel = model.read(readings, y=y, missing=self.missing, **own)
         last = rolling_origins(len(panel.index), model.window, model.recipe.horizon, windows, step)
         if panel.index[last[0]] < model.until:
             warnings.warn(
@@ -429,21 +441,23 @@ class Forecaster(BaseEstimator):
                 "errors there are no test.",
                 stacklevel=2,
             )
-        series = model.series(panel, past, future, **names)
+        series = model.series(panel, past, future, **names, ahead=False)
         forecasts = model.forecast(series, last, levels)
-        if adaptive:
+        if adaptive and model.conformal is not None:
             forecasts = adapt(forecasts, model.conformal, last, model.recipe.floor)
         before = np.arange(model.window - 1, int(last[0]) - model.recipe.horizon + 1)
         scores = score(forecasts, _baselines(model, series, before), last, model.recipe)
-        return replace(scores, forecasts=model.frame(panel, last, forecasts, with_origin=True))
+        frame = model.frame(panel, last, forecasts, with_origin=True)
+        return replace(scores, forecasts=frame.assign(y=forecasts.y.ravel()))
 
     def positions(self) -> pd.DataFrame | None:
-        """Return ``x`` and ``y`` of each sensor, as the static features had them; ``None`` if they had none."""
+        """Return the positions of the sensors by their columns in ``static``, north first; ``None`` without any."""
         check_is_fitted(self)
         recipe = self.model_.recipe
         if recipe.static is None or recipe.static.positions is None:
             return None
-        return pd.DataFrame(recipe.static.positions, index=list(recipe.sensors), columns=["x", "y"])
+        columns = list(recipe.static.position_columns)
+        return pd.DataFrame(recipe.static.positions, index=list(recipe.sensors), columns=columns)
 
     def graph(self) -> pd.DataFrame:
         """Return the learned graph: ``source``, ``target`` and ``weight`` of each edge, the strongest first.
@@ -455,7 +469,8 @@ class Forecaster(BaseEstimator):
             NotFittedError: Before :meth:`fit`.
         """
         check_is_fitted(self)
-        return self.model_.edges.copy()
+        edges: pd.DataFrame = self.model_.edges
+        return edges.copy()
 
     # Saving --------------------------------------------------------------------------------------
 
@@ -488,8 +503,28 @@ class Forecaster(BaseEstimator):
         return CheckpointForecaster.from_checkpoint(path)
 
     def _say(self, text: str) -> None:
-        if self.verbose:
+        if self.verbose and text:
             print(text, flush=True)
+
+
+def _tables(*tables: Any) -> list[Any]:
+    """Readings, past, future and static as pandas frames."""
+    names = ("readings", "past", "future", "static")
+    return [
+        None if table is None else to_table(name, table)
+        for name, table in zip(names, tables, strict=True)
+    ]
+
+
+def _own_names(
+    names: dict[str, str], readings: pd.DataFrame, *others: pd.DataFrame | None
+) -> dict[str, Any]:
+    """The names of the columns of ``readings``: a wide one has none of sensors, where another table has it."""
+    name = names["unique_id"]
+    elsewhere = any(table is not None and name in table.columns for table in others)
+    if elsewhere and name not in [*readings.columns, *readings.index.names]:
+        return {"ds": names["ds"]}
+    return names
 
 
 def _add_covariates(
@@ -500,11 +535,11 @@ def _add_covariates(
     for name, table in (("past", past), ("future", future)):
         if table is None:
             continue
-        times = panel.index if name == "past" else recipe.reach(panel.index)
-        known = read_known(table, name, index=times, sensors=panel.sensors, **names)
+        known = recipe.read(table, name, panel, **names, ahead=False)
         values = known.values[:rows]
         scale = Scale.of(values.reshape(-1, values.shape[-1]), (0,))
-        recipe = replace(recipe, **{name: (known.columns, scale)})
+        spec: Any = {name: (known.columns, scale)}
+        recipe = replace(recipe, **spec)
         found[name] = known
     return recipe, found
 

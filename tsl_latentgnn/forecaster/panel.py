@@ -12,7 +12,18 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_float
-from .cells import Cells, few, to_names, to_stamps, to_table
+from .cells import (
+    Cells,
+    count,
+    few,
+    has_numbers,
+    name_zone,
+    time_column,
+    to_names,
+    to_stamps,
+    to_table,
+    to_zone,
+)
 from .clock import name_of, set_clock, to_freq
 
 
@@ -76,13 +87,12 @@ class Panel:
         if gone.any():
             worst = int(gone.argmax())
             missing += f"; {gone[worst]:.1%} of {self.sensors[worst]}, the most of any sensor"
-        zone = "no time zone" if self.tz is None else str(self.tz)
         lines = [
             ("sensors", f"{len(self.sensors):,}: {few(self.sensors)}"),
             ("channels", f"{len(self.channels):,}: {few(self.channels)}"),
             ("steps", f"{len(self):,} of {name_of(self.freq)}"),
-            ("first", f"{self.index[0]} ({zone})"),
-            ("last", f"{self.index[-1]}"),
+            ("first", f"{self.index[0]}, {name_zone(self.tz)}"),
+            ("last", str(self.index[-1])),
             ("missing", missing),
             *(("found", finding) for finding in self.findings or ("nothing to mend",)),
         ]
@@ -97,6 +107,7 @@ class _Rows(NamedTuple):
     channels: list[str]
     values: np.ndarray
     codes: np.ndarray | None
+    numbers: np.ndarray
     findings: list[str]
 
 
@@ -130,7 +141,7 @@ def read_panel(
             difference of the time stamps, or the calendar step that they follow)
         unique_id (str): Column with the names of the sensors of a long table. (default: ``"unique_id"``)
         ds (str): Column with the time stamps. (default: ``"ds"``)
-        y (str): Column with the target of a long table. (default: ``"y"``)
+        y (str): Column with the target of a long table; what to call that of a wide one. (default: ``"y"``)
         missing: Value or values, numbers or words, that stand for a missing reading. (default: ``None``)
         jitter (float): How far a time stamp may be from the clock, in ``[0, 0.5]`` steps. (default: ``0.1``)
         sensors (sequence): Sensors to read, in this order: one that is not in the table is all missing, others are left
@@ -149,8 +160,14 @@ def read_panel(
         sensors, channels, freq = like.sensors, like.channels, like.freq
     wanted = None if sensors is None else to_names(sensors)
     step = None if freq is None else to_freq(freq)
+    if wanted is not None and len(set(wanted)) < max(1, len(wanted)):
+        raise ValueError(f"'sensors' must be different names, at least one (got {few(wanted)}).")
     if channels is not None:
         channels = to_names(channels)
+        if len(set(channels)) < max(1, len(channels)):
+            raise ValueError(
+                f"'channels' must be different names, at least one (got {few(channels)})."
+            )
         y = channels[0]
     table = to_table("readings", readings)
     names = _Names(str(unique_id).strip(), str(ds).strip(), str(y).strip())
@@ -158,10 +175,11 @@ def read_panel(
     rows = read(table, names, channels, wanted, Cells("readings", missing))
     stamps, findings = rows.stamps, rows.findings
     if like is not None:
-        stamps = _to_zone(stamps, like.tz, findings)
+        stamps, said = to_zone("readings", stamps, like.tz)
+        findings += said
     if not stamps.is_monotonic_increasing and rows.codes is None:
         findings.append("Rows were not in the order of time: sorted.")
-    clocked = set_clock(stamps, step, jitter)
+    clocked = set_clock(stamps, step, jitter, rows.numbers)
     findings += clocked.findings
     shape = (len(clocked.index), len(rows.sensors), len(rows.channels))
     values = _place(rows, clocked.positions, clocked.index, shape, findings)
@@ -206,7 +224,8 @@ def _read_long(
 ) -> _Rows:
     levels = [level for level in table.index.names if level is not None]
     if levels:
-        table = table.reset_index(levels).rename(columns=lambda name: str(name).strip())
+        table = table.reset_index([level for level in levels if level not in table.columns])
+        table = table.set_axis(to_names(table.columns), axis=1)
     elif isinstance(table.index, pd.DatetimeIndex) and names.ds not in table.columns:
         table = table.rename_axis(names.ds).reset_index()
     needed = [names.unique_id, names.ds, *(channels or [names.y])]
@@ -228,25 +247,28 @@ def _read_long(
     sensors = sorted(set(named), key=_by_number)
     place = {sensor: i for i, sensor in enumerate(sensors)}
     codes = np.array([place[name] for name in named])[codes]
-    if wanted is not None:
-        known = set(wanted)
-        kept = np.array([name in known for name in sensors])[codes]
+    numbers = np.arange(len(table))
+    if wanted is not None:  # rows that nobody asked for may hold anything
         _refuse_strangers(sensors, wanted)
-        table, codes = table[kept], codes[kept]
+        known = set(wanted)
+        numbers = np.flatnonzero(np.array([name in known for name in sensors])[codes])
+        table, codes = table.iloc[numbers], codes[numbers]
     stamps, said = to_stamps("readings", table[names.ds])
     findings += said
     others = [name for name in table.columns if name not in needed]
-    taken = list(channels or [names.y, *(name for name in others if _has_numbers(table[name]))])
+    taken = list(channels or [names.y, *(name for name in others if has_numbers(table[name]))])
     left = [name for name in others if name not in taken]
     if left and channels is None:
-        findings.append(f"{len(left)} columns hold no numbers ({few(left)}): left out.")
+        findings.append(f"{count(len(left), 'column')} without a number ({few(left)}): left out.")
     values = np.empty((len(table), 1, len(taken)), np.float32)
     for i, channel in enumerate(taken):
         values[:, 0, i] = cells.read(
-            table[channel], channel, partial(_say_where, f"{channel} of ", sensors, codes, stamps)
+            table[channel],
+            channel,
+            partial(_say_where, f"{channel} of ", sensors, codes, stamps, numbers),
         )
     findings += cells.findings()
-    return _Rows(stamps, sensors, taken, values, codes, findings)
+    return _Rows(stamps, sensors, taken, values, codes, numbers, findings)
 
 
 def _read_wide(
@@ -261,7 +283,7 @@ def _read_wide(
             f"'readings' must be a long table for the channels {few(channels)}, with the columns {names.unique_id!r} "
             f"and {names.ds!r} (got the columns {few(list(table.columns))})."
         )
-    column = _time_column(table, names.ds)
+    column = time_column("readings", table, names.ds)
     times = table.index if column is None else table[column]
     if column is not None:
         table = table.drop(columns=column)
@@ -271,56 +293,37 @@ def _read_wide(
     if wanted is not None:
         _refuse_strangers(sensors, wanted)
     elif stamps.has_duplicates:
-        text = next((name for name in sensors if not _has_numbers(table[name])), None)
+        text = next((name for name in sensors if not has_numbers(table[name])), None)
         if text is not None:
-            target = next((name for name in sensors if _has_numbers(table[name])), "...")
+            target = next((name for name in sensors if has_numbers(table[name])), "...")
             raise ValueError(
                 f"'readings' must hold numbers and have each time stamp once, if it is wide (got words in {text!r}, "
                 f"and {stamps[stamps.duplicated()][0]} twice). Is it long? Say unique_id={text!r}, "
                 f"ds={column or names.ds!r}, y={target!r}."
             )
-    # A column that nobody asked for may hold anything.
+    numbers = np.arange(len(table))
     known = None if wanted is None else set(wanted)
     values = np.full((len(table), len(sensors), 1), np.nan, np.float32)
     for i, sensor in enumerate(sensors):
-        if known is None or sensor in known:
+        if known is None or sensor in known:  # others may hold anything
             values[:, i, 0] = cells.read(
                 table.iloc[:, i],
                 sensor,
-                partial(_say_where, "", sensors, np.broadcast_to(i, len(stamps)), stamps),
+                partial(_say_where, "", sensors, np.full(len(stamps), i), stamps, numbers),
             )
     findings += cells.findings()
-    return _Rows(stamps, sensors, [names.y], values, None, findings)
+    return _Rows(stamps, sensors, [names.y], values, None, numbers, findings)
 
 
 def _say_where(
-    prefix: str, sensors: Sequence[str], codes: np.ndarray, stamps: pd.DatetimeIndex, row: int
+    prefix: str,
+    sensors: Sequence[str],
+    codes: np.ndarray,
+    stamps: pd.DatetimeIndex,
+    numbers: np.ndarray,
+    row: int,
 ) -> str:
-    return f"{prefix}sensor {sensors[codes[row]]} at {stamps[row]}"
-
-
-def _time_column(table: pd.DataFrame, ds: str) -> str | None:
-    """Name of the column that holds the time stamps of a wide table, ``None`` where the index does."""
-    if ds in table.columns:
-        return ds
-    if isinstance(table.index, pd.DatetimeIndex | pd.PeriodIndex) or table.index.dtype.kind == "O":
-        return None
-    first = table.columns[0]
-    if table[first].dtype.kind in "biufc":
-        raise ValueError(
-            f"'readings' must have time stamps in the index, in the column that ds= names or in the first column (got "
-            f"numbers in the first, {first!r}). A long table has its sensors in the column that unique_id= names."
-        )
-    return first
-
-
-def _has_numbers(column: pd.Series) -> bool:
-    """Whether a column can hold readings: it has a number, or a text that is one."""
-    if column.dtype.kind in "biuf":
-        return True
-    if column.dtype.kind in "mMc":
-        return False
-    return bool(pd.to_numeric(column.astype(object), errors="coerce").notna().any())
+    return f"{prefix}sensor {sensors[codes[row]]} at {stamps[row]}, row {numbers[row] + 1}"
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -334,24 +337,6 @@ def _refuse_strangers(sensors: Sequence[str], wanted: Sequence[str]) -> None:
         )
 
 
-def _to_zone(stamps: pd.DatetimeIndex, zone: Any, findings: list[str]) -> pd.DatetimeIndex:
-    """Return time stamps in a zone, or without one."""
-    if (stamps.tz is None) != (zone is None):
-        remedy = (
-            "tz_localize('...') gives them one"
-            if stamps.tz is None
-            else "tz_localize(None) takes it off"
-        )
-        raise ValueError(
-            f"'readings' must have time stamps in the zone {zone}, as the model was trained on (got {stamps.tz}; "
-            f"{remedy})."
-        )
-    if str(stamps.tz) == str(zone):
-        return stamps
-    findings.append(f"Time stamps are in {stamps.tz}: converted to {zone}.")
-    return stamps.tz_convert(zone)
-
-
 def _place(
     rows: _Rows,
     positions: np.ndarray,
@@ -360,6 +345,8 @@ def _place(
     findings: list[str],
 ) -> np.ndarray:
     """Set rows on the clock: ``[t n c]``, with one reading where several rows agree."""
+    if rows.codes is None and np.array_equal(positions, np.arange(shape[0])):
+        return rows.values
     values = np.full(shape, np.nan, np.float32)
     if rows.codes is None:
         counts = np.bincount(positions, minlength=len(index))
@@ -371,7 +358,7 @@ def _place(
         seen = np.zeros(shape[:2], bool)
         seen[positions, rows.codes] = True
         spare = len(positions) - int(seen.sum())
-        again = np.arange(len(positions) if shape[2] else 0)
+        again = np.arange(len(positions))
         doubled = np.empty(0, int)
         if spare:
             cells, counts = np.unique(positions * shape[1] + rows.codes, return_counts=True)
@@ -394,7 +381,8 @@ def _place(
             )
     if spare:
         findings.append(
-            f"{spare:,} rows doubled others and did not disagree: left out. The first is at {index[doubled[0]]}."
+            f"{count(spare, 'row')} that doubled others and did not disagree: left out. The first is at "
+            f"{index[doubled[0]]}."
         )
     return values
 
@@ -403,14 +391,13 @@ def _refuse_doubles(
     sensor: str, time: pd.Timestamp, came: tuple[Any, Any], doubled: pd.DatetimeIndex
 ) -> NoReturn:
     hint = "Keep one of them, or their mean: table.groupby(...).mean()."
-    hours = doubled.floor("h").unique() if doubled.tz is None else doubled[:0]
-    if len(hours) and len(hours) == len(doubled.normalize().unique()):
-        apart = np.diff(hours.asi8) // (24 * 3600 * 10**9)
-        if (apart > 100).all():
-            hint = (
-                "All doubled stamps are in one hour of a day, as when summer time ends: give the stamps their zone, "
-                "such as table.index.tz_localize('Europe/Paris', ambiguous='infer'), for each sensor of a long table."
-            )
+    hours = doubled.floor("h").unique()
+    in_one_hour = doubled.tz is None and len(hours) == len(hours.normalize().unique())
+    if in_one_hour and bool((hours.month.isin([3, 4, 9, 10, 11]) & (hours.hour < 4)).all()):
+        hint = (
+            "All doubled stamps are in one hour of a night, as when summer time ends: give the stamps their zone, such "
+            "as table.index.tz_localize('Europe/Paris', ambiguous='infer'), for each sensor of a long table."
+        )
     raise ValueError(
         f"'readings' must have one reading of a sensor at a time (got {came[0]:g} and {came[1]:g} of sensor {sensor} "
         f"at {time}; {len(doubled):,} time stamps are doubled). {hint}"
@@ -429,10 +416,12 @@ def _with_readings(panel: Panel) -> Panel:
         )
     empty = [name for name, kept in zip(panel.sensors, has, strict=True) if not kept]
     if empty:
-        findings.append(f"{len(empty):,} sensors have no reading ({few(empty)}): left out.")
+        findings.append(
+            f"{count(len(empty), 'sensor')} without a reading ({few(empty)}): left out."
+        )
     constant = [n for n, c in zip(panel.sensors, low == high, strict=True) if c]
     if constant:
-        findings.append(f"{len(constant):,} sensors are constant ({few(constant)}): kept.")
+        findings.append(f"{count(len(constant), 'constant sensor')} ({few(constant)}): kept.")
     values = panel.values if has.all() else panel.values[:, has]
     sensors = tuple(name for name, kept in zip(panel.sensors, has, strict=True) if kept)
     return replace(panel, values=values, sensors=sensors, findings=tuple(findings))
@@ -446,9 +435,11 @@ def _matched(panel: Panel, wanted: Sequence[str]) -> Panel:
     asked = set(wanted)
     extra = tuple(name for name in panel.sensors if name not in asked)
     if absent:
-        findings.append(f"{len(absent):,} sensors are not in the table ({few(absent)}): missing.")
+        findings.append(
+            f"{count(len(absent), 'sensor')} not in the table ({few(absent)}): missing."
+        )
     if extra:
-        findings.append(f"{len(extra):,} sensors are not of the model ({few(extra)}): left out.")
+        findings.append(f"{count(len(extra), 'sensor')} not of the model ({few(extra)}): left out.")
     if tuple(wanted) == panel.sensors:
         return panel
     values = np.full((len(panel), len(wanted), len(panel.channels)), np.nan, np.float32)

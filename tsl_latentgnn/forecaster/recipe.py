@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from .clock import make_clock, to_freq
-from .covariates import Known, Static, calendar, holiday_flags
+from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
 from .profile import Profile
 from .windows import Series
@@ -78,7 +80,8 @@ class Recipe:
         profile: What each sensor usually reads, in its own unit, or ``None``.
         past: Columns and scale of the past covariates, or ``None``.
         future: The same of those that are known ahead, or ``None``.
-        static: Features of the sensors, scaled ``[n f]``, or ``None``.
+        static: Features of the sensors, or ``None``.
+        static_scale: Their scale, ``[f]``.
     """
 
     sensors: tuple[str, ...]
@@ -94,6 +97,7 @@ class Recipe:
     past: tuple[tuple[str, ...], Scale] | None = None
     future: tuple[tuple[str, ...], Scale] | None = None
     static: Static | None = None
+    static_scale: Scale | None = None
 
     @property
     def offset(self) -> pd.tseries.offsets.BaseOffset:
@@ -108,6 +112,39 @@ class Recipe:
     def reach(self, index: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Return ``index`` with the horizon behind its end."""
         return make_clock(index[0], len(index) + self.horizon, self.offset)
+
+    def read(
+        self,
+        table: Any,
+        name: str,
+        panel: Panel,
+        *,
+        columns: Sequence[str] | None = None,
+        unique_id: str,
+        ds: str,
+        ahead: bool,
+    ) -> Known:
+        """Return a table of past or future covariates at the times of a panel.
+
+        Future ones also for the horizon behind it: what is ``ahead``, or, where nothing there is forecast, the last
+        values over again.
+        """
+        further = name == "future" and ahead
+        known = read_known(
+            table,
+            name,
+            index=self.reach(panel.index) if further else panel.index,
+            freq=panel.freq,
+            sensors=self.sensors,
+            columns=columns,
+            unique_id=unique_id,
+            ds=ds,
+            to_end=further,
+        )
+        if name == "future" and not ahead:
+            rest = np.repeat(known.values[-1:], self.horizon, axis=0)
+            known = known._replace(values=np.concatenate([known.values, rest]))
+        return known
 
     def series(
         self,
@@ -128,7 +165,7 @@ class Recipe:
         index = self.reach(panel.index)
         known = [calendar(index, self.units)]
         if self.holidays is not None:
-            known.append(holiday_flags(index, self.holidays)[:, None].astype(np.float32))
+            known.append(holiday_flags(index, self.holidays))
         own = None
         if self.future is not None and future is not None:
             values = self.future[1](future.values)
@@ -136,6 +173,9 @@ class Recipe:
                 known.append(values.numpy())
             else:
                 own = values
+        static = None
+        if self.static is not None and self.static_scale is not None:
+            static = self.static_scale(self.static.values)
         usual = None
         if self.profile is not None:
             usual = self.profile.at(index)
@@ -147,5 +187,5 @@ class Recipe:
             own=own,
             past=None if self.past is None or past is None else self.past[1](past.values),
             profile=None if usual is None else self.scale(usual),
-            static=None if self.static is None else torch.from_numpy(self.static.values),
+            static=static,
         )

@@ -13,10 +13,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .._checks import check_choice, check_int
 from ..models import LatentForecaster
-from .conformal import Conformal
-from .covariates import Static
-from .profile import Clock, Profile
+from .clock import to_freq
+from .conformal import GRID, Conformal
+from .covariates import UNITS, Static
+from .profile import SEASONS, Clock, Profile
 from .recipe import Recipe, Scale
 from .trained import Trained
 
@@ -39,7 +41,7 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         raise ValueError(
             f"'folder' must be new, empty or hold a forecaster (got {str(folder)!r}, which holds something else)."
         )
-    model = forecaster.model_
+    model: Any = forecaster.model_
     recipe = model.recipe
     arrays: dict[str, np.ndarray] = {
         "scale.bias": recipe.scale.bias,
@@ -77,7 +79,10 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
             arrays[f"{name}.bias"], arrays[f"{name}.scale"] = spec[1].bias, spec[1].scale
     if recipe.static is not None:
         card["static"] = list(recipe.static.columns)
+        card["position_columns"] = list(recipe.static.position_columns)
         arrays["static"] = recipe.static.values
+        arrays["static.bias"] = recipe.static_scale.bias
+        arrays["static.scale"] = recipe.static_scale.scale
         if recipe.static.positions is not None:
             arrays["positions"] = recipe.static.positions
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -134,9 +139,16 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
         raise ValueError(f"{broken[0]!r} is not finite")
     sensors = tuple(map(str, card["sensors"]))
     nodes = len(sensors)
-    scale = Scale(arrays["scale.bias"], arrays["scale.scale"])
-    if scale.bias.shape != (nodes, len(card["channels"])) or not (scale.scale > 0).all():
-        raise ValueError(f"the scale is not positive and of {nodes} sensors")
+    if not sensors or len(set(sensors)) < nodes:
+        raise ValueError("sensors are not different names")
+    channels = tuple(map(str, card["channels"]))
+    window, horizon = (
+        check_int("window", card["window"], 1),
+        check_int("horizon", card["horizon"], 1),
+    )
+    scale = _scale(arrays, "scale")
+    if scale.bias.shape != (nodes, len(channels)):
+        raise ValueError(f"the scale is not that of {nodes} sensors")
     options = dict(card["network"])
     if options["n_nodes"] != nodes or options["horizon"] != card["horizon"]:
         raise ValueError("the network is not that of its sensors and horizon")
@@ -158,37 +170,58 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
     )
     profile = None
     if "profile" in card:
-        profile = Profile(Clock(**card["profile"]), arrays["profile"])
+        clock = Clock(**card["profile"])
+        check_choice("season", clock.season, SEASONS)
+        profile = Profile(clock, arrays["profile"])
+        if profile.values.shape != (clock.kinds, clock.slots, nodes, len(channels)):
+            raise ValueError("the profile is not that of its clock and sensors")
     static = None
     if "static" in card:
-        static = Static(arrays["static"], tuple(card["static"]), arrays.get("positions"))
+        static = Static(
+            arrays["static"],
+            tuple(card["static"]),
+            arrays.get("positions"),
+            tuple(card["position_columns"]),
+            (),
+        )
     known = {
-        name: (tuple(card[name]), Scale(arrays[f"{name}.bias"], arrays[f"{name}.scale"]))
+        name: (tuple(card[name]), _scale(arrays, name))
         for name in ("past", "future")
         if name in card
     }
     recipe = Recipe(
         sensors=sensors,
-        channels=tuple(map(str, card["channels"])),
-        freq=card["freq"],
+        channels=channels,
+        freq=to_freq(card["freq"]).freqstr,
         tz=card["tz"],
-        horizon=card["horizon"],
+        horizon=horizon,
         scale=scale,
         floor=arrays["floor"],
-        units=tuple(card["units"]),
+        units=tuple(check_choice("units", unit, tuple(UNITS)) for unit in card["units"]),
         holidays=card["holidays"],
         profile=profile,
         static=static,
+        static_scale=None if static is None else _scale(arrays, "static"),
         **known,
     )
     until = pd.Timestamp(card["until"])
     conformal = Conformal(arrays["conformal"])
+    if conformal.errors.shape != (len(GRID), horizon, len(channels)):
+        raise ValueError("the widths are not those of its horizon")
+    if (np.diff(conformal.errors, axis=0) < 0).any():
+        raise ValueError("the widths do not ascend")
     forecaster = cls(**card["params"])
-    forecaster.model_ = Trained(
-        recipe, network.eval(), options, card["window"], until, conformal, edges
-    )
+    forecaster.model_ = Trained(recipe, network.eval(), options, window, until, conformal, edges)
     forecaster.scores_ = pd.DataFrame.from_dict(card["scores"], orient="index").rename_axis("model")
     return forecaster
+
+
+def _scale(arrays: dict[str, np.ndarray], name: str) -> Scale:
+    """The scale of that name, which is positive."""
+    scale = Scale(arrays[f"{name}.bias"], arrays[f"{name}.scale"])
+    if not (scale.scale > 0).all():
+        raise ValueError(f"the scale of {name!r} is not positive")
+    return scale
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ import pandas as pd
 
 _DAY = pd.Timedelta(days=1)
 #: Optimizer steps of a training, on series of the size of a city's traffic; and the least for larger ones.
-MAX_STEPS, MIN_STEPS = 2400, 600
+MAX_STEPS, MIN_STEPS = 1200, 600
+#: Epochs that these are cut into, at least, so that there are some to choose from.
+MIN_EPOCHS = 10
 #: Readings (windows x sensors x steps) that an optimizer step sees, about.
 STEP_READINGS = 40_000
 #: From this many sensors on, the static scores are a product of two thin matrices.
@@ -78,18 +80,18 @@ def choose_settings(
     # Larger series take longer for a step, and say more in one.
     load = batch * per_window / STEP_READINGS
     steps = int(np.clip(MAX_STEPS / max(1.0, load), MIN_STEPS, MAX_STEPS))
-    epoch_steps = int(np.clip(training // batch, 1, max(50, steps // 12)))
+    epoch_steps = int(np.clip(training // batch, 1, steps // MIN_EPOCHS))
     epochs = int(fixed.get("epochs", np.clip(steps // epoch_steps, 1, 100)))
     chosen = {
         "window": window,
         "batch_size": batch,
         "epochs": epochs,
         "epoch_steps": epoch_steps,
-        "patience": max(4, epochs // 4),
+        "patience": max(5, epochs // 2),
         "lr": 0.005,
         "k_neighbors": min(8, nodes),
         "static": "full" if nodes <= FULL_STATIC else 16,
-        "dense_epochs": 0 if nodes > DENSE_SENSORS else max(1, epochs // 5),
+        "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,
         "scaling": "sensor",
     }
     return Settings(**{**chosen, **fixed})  # type: ignore[arg-type]

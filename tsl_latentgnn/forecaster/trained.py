@@ -14,7 +14,7 @@ import torch
 from ..models import LatentForecaster
 from .clock import make_clock
 from .conformal import Conformal
-from .covariates import Known, read_known, read_static
+from .covariates import Known, read_static
 from .panel import Panel, read_panel
 from .recipe import Recipe
 from .windows import Series, Windows
@@ -97,9 +97,14 @@ class Trained:
         recipe = replace(recipe, sensors=tuple(sensors), static=features, scale=scale)
         return replace(self, recipe=recipe, network=network.eval())
 
-    def read(self, readings: Any, **names: Any) -> Panel:
-        """Return readings with the sensors and channels of the training, with a warning where some are not there."""
+    def read(self, readings: pd.DataFrame, y: str, **names: Any) -> Panel:
+        """Return readings with the sensors and channels of the training, with a warning where some are not there.
+
+        The target is in the column ``y``, whatever it was called in the training.
+        """
         recipe = self.recipe
+        if y != recipe.channels[0] and y in readings.columns:
+            readings = readings.rename(columns={y: recipe.channels[0]})
         panel = read_panel(readings, like=recipe, **names)
         for found, what in (
             (panel.absent, "absent and count as missing"),
@@ -111,9 +116,17 @@ class Trained:
         return panel
 
     def series(
-        self, panel: Panel, past: Any = None, future: Any = None, *, unique_id: str, ds: str
+        self,
+        panel: Panel,
+        past: Any = None,
+        future: Any = None,
+        *,
+        unique_id: str,
+        ds: str,
+        ahead: bool = True,
     ) -> Series:
-        """Return the inputs of a panel and its covariates.
+        """Return the inputs of a panel and its covariates, for forecasts beyond its last row or, if not ``ahead``,
+        up to there.
 
         Raises:
             ValueError: If covariates of the training are missing, or others are given.
@@ -129,11 +142,9 @@ class Trained:
                     f"{'None' if table is None else 'a table'}, which this forecaster {what})."
                 )
             if spec is not None:
-                times = panel.index if name == "past" else recipe.reach(panel.index)
-                known[name] = read_known(
-                    table, name, index=times, sensors=recipe.sensors, columns=spec[0],
-                    unique_id=unique_id, ds=ds,
-                )  # fmt: skip
+                known[name] = recipe.read(
+                    table, name, panel, columns=spec[0], unique_id=unique_id, ds=ds, ahead=ahead
+                )
         return recipe.series(panel, known["past"], known["future"])
 
     @torch.no_grad()
@@ -181,7 +192,11 @@ class Trained:
         pairs, weight = _mean_edges(graphs, len(self.recipe.sensors))
         names = np.array(self.recipe.sensors, dtype=object)
         frame = pd.DataFrame(
-            {"source": names[pairs[0]], "target": names[pairs[1]], "weight": weight.astype(np.float32)}
+            {
+                "source": names[pairs[0]],
+                "target": names[pairs[1]],
+                "weight": weight.astype(np.float32),
+            }
         )
         frame = frame[(pairs[0] != pairs[1]) & (weight > 0)]
         return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)

@@ -22,6 +22,8 @@ from ..nn.forecast import Forecast
 from .settings import Settings
 from .windows import Batch, Windows
 
+#: How much more than usual a sensor may count, and how much less.
+MAX_WEIGHT = 4.0
 #: Largest norm of a gradient.
 CLIP = 5.0
 #: Windows that are validated on, at most: of more, every other one says the same.
@@ -29,12 +31,27 @@ MAX_VALIDATION = 2048
 LAST = "last.ckpt"
 
 
-def masked_loss(forecast: Forecast, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the losses of the readings of ``y`` that are there, and how many are."""
+def masked_loss(forecast: Forecast, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of the readings of ``y`` that are there, and that of their weights ``[n c]``."""
     there = y.isfinite()
     # What is missing is replaced before the loss, so that no gradient sees it.
     loss = forecast.loss(torch.where(there, y, forecast.mean.detach()))
-    return (loss * there).sum(), there.sum().to(loss.dtype)
+    weights = weight * there
+    return (loss * weights).sum(), weights.sum()
+
+
+def loss_weights(scale: Tensor) -> Tensor:
+    r"""Weights of sensors and channels ``[n c]`` by the scale of their readings ``[n c]``.
+
+    .. math::
+        w_{ic} = \operatorname{clip}\big(s_{ic} / \bar{s}_c,\, 1 / W,\, W\big), \qquad
+        \bar{s}_c = \text{the geometric mean of } s_{ic} \text{ over the sensors}
+
+    with :math:`W` = :data:`MAX_WEIGHT`: a reading counts as its error does in the unit of the readings, as long as
+    sensors are alike, and none is drowned out where they are not.
+    """
+    typical = scale.log().mean(0).exp()
+    return (scale / typical).clamp(1 / MAX_WEIGHT, MAX_WEIGHT)
 
 
 class Training(LightningModule):
@@ -43,20 +60,41 @@ class Training(LightningModule):
     Args:
         network: What is trained.
         settings: How.
+        seed: Of dropout, and of the order of the windows.
+        order: What draws that order.
+        weight: Weight of each sensor and channel in the loss ``[n c]``.
     """
 
-    def __init__(self, network: LatentForecaster, settings: Settings) -> None:
+    weight: Tensor
+
+    def __init__(
+        self,
+        network: LatentForecaster,
+        settings: Settings,
+        seed: int,
+        order: torch.Generator,
+        weight: Tensor,
+    ) -> None:
         super().__init__()
-        self.network, self.settings = network, settings
+        self.network, self.settings, self.seed, self.order = network, settings, seed, order
+        self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch."""
-        return self.network.forecast(**batch.inputs)
+        return self.network.forecast(**batch.inputs)  # type: ignore[arg-type]
+
+    def on_train_epoch_start(self) -> None:
+        """Order the windows by a seed of the epoch's own; see :meth:`training_step`."""
+        self.order.manual_seed(1_000_003 * self.seed + self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        loss, count = masked_loss(self(batch), batch.y)
-        return loss / count.clamp_min(1)
+        """Return the loss of a batch, with dropout by a seed of the step's own.
+
+        A training that goes on thus does as one that was never ended.
+        """
+        torch.manual_seed(1_000_003 * self.seed + self.global_step)
+        loss, weight = masked_loss(self(batch), batch.y, self.weight)
+        return loss / weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to add up."""
@@ -64,7 +102,7 @@ class Training(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add the loss of a batch."""
-        self._total += torch.stack(masked_loss(self(batch), batch.y))
+        self._total += torch.stack(masked_loss(self(batch), batch.y, self.weight))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss."""
@@ -97,7 +135,7 @@ class KeepBest(Callback):
             return
         loss = float(trainer.callback_metrics["val_loss"])
         if loss < self.loss:
-            weights = pl_module.network.state_dict()  # type: ignore[operator, union-attr]
+            weights = pl_module.network.state_dict()  # type: ignore[union-attr]
             self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
             self.epoch, self.loss = trainer.current_epoch, loss
         elif trainer.current_epoch - self.epoch >= self.patience:
@@ -117,6 +155,7 @@ def train(
     training: Windows,
     validation: Windows,
     settings: Settings,
+    weight: Tensor,
     *,
     seed: int,
     folder: str | os.PathLike[str] | None = None,
@@ -131,6 +170,7 @@ def train(
         training: Windows to learn from, in a new order in every epoch.
         validation: Windows that choose the epoch.
         settings: How.
+        weight: Weight of each sensor and channel in the loss ``[n c]``, see :func:`loss_weights`.
         seed: Of the order of the windows.
         folder: Where every epoch is kept, so that a training that was ended goes on from there. (default: nowhere)
         trainer_kwargs: Further arguments of Lightning's ``Trainer``. (default: none)
@@ -144,7 +184,14 @@ def train(
         callbacks.append(DenseStart(settings.dense_epochs))
     last = None
     if folder is not None:
-        callbacks.append(ModelCheckpoint(folder, filename="last", enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(
+                Path(folder),
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,  # a whole epoch, with its validation
+            )
+        )
         last = Path(folder, LAST) if Path(folder, LAST).is_file() else None
     given = dict(trainer_kwargs or {})
     options = {
@@ -162,12 +209,12 @@ def train(
     watched = Windows(
         validation.series, validation.last[::every].numpy(), validation.window, validation.horizon
     )
-    order = torch.Generator().manual_seed(seed)
+    order = torch.Generator()
     with quiet():
         trainer = Trainer(**options)
         try:
             trainer.fit(
-                Training(network, settings),
+                Training(network, settings, seed, order, weight),
                 training.loader(settings.batch_size, order),
                 watched.loader(4 * settings.batch_size),
                 ckpt_path=None if last is None else os.fspath(last),

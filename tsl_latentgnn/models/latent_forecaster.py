@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -471,7 +472,7 @@ def _check_quantiles(levels: Sequence[float]) -> tuple[float, ...]:
         raise TypeError(f"'quantiles' must be a sequence of levels in (0, 1) (got {levels!r}).")
     values = tuple(check_float("quantiles", level, 0.0, 1.0) for level in levels)
     edges = (0.0, *values, 1.0)
-    ascend = all(one < other for one, other in zip(edges, edges[1:], strict=False))
+    ascend = all(one < other for one, other in pairwise(edges))
     if len(values) < 3 or not ascend or values[len(values) // 2] != 0.5 or len(values) % 2 == 0:
         raise ValueError(
             "'quantiles' must be an odd number of levels in (0, 1), at least 3, that ascend, with 0.5 in their middle "

@@ -68,7 +68,8 @@ class Forecast(NamedTuple):
     @property
     def spread(self) -> tuple[Tensor, Tensor]:
         r"""Width of the forecast below and above its center, each :math:`[B, \mathrm{horizon}, N, C]`: the distance of
-        the outermost quantiles, the scale twice, or ones without a likelihood."""
+        the outermost quantiles, the scale twice, or ones without a likelihood.
+        """
         if self.quantiles is not None:
             return self.mean - self.quantiles[..., 0], self.quantiles[..., -1] - self.mean
         width = torch.ones_like(self.mean) if self.scale is None else self.scale
