@@ -20,7 +20,7 @@ OLDEST_READY := $(OLDEST)/.ready
 SMOKE := .venv-smoke
 # Compiled where they are first imported: most modules never are.
 PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
-EVERYTHING := -e ".[bench,sweep,deploy,viz,dev]"
+EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,viz,dev]"
 # Two processes of one thread each.
 PYTEST := bin/python -m pytest -n 2 --dist worksteal
 

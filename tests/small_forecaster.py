@@ -28,7 +28,8 @@ def small_table(rows=400, sensors=3, freq="h", tz=None):
     return pd.DataFrame(values, index, [f"s{i}" for i in range(sensors)])
 
 
-def fit_small(readings=None, **options):
+def fit_small(readings=None, past=None, future=None, static=None, **options):
     """Return a forecaster of three steps."""
     readings = small_table() if readings is None else readings
-    return Forecaster(**{"horizon": 3, **QUICK, **options}).fit(readings)
+    forecaster = Forecaster(**{"horizon": 3, **QUICK, **options})
+    return forecaster.fit(readings, past=past, future=future, static=static)

@@ -26,8 +26,8 @@ import pandas as pd
 import psutil
 import torch
 
-from benchmarks.run.provenance import describe, environment
 from benchmarks.run.launch import read_command
+from benchmarks.run.provenance import describe, environment
 from benchmarks.speed.latency import format_latency
 
 _CSV = {"Content-Type": "text/csv"}
@@ -43,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--requests", type=read_positive, default=10_000, help="(default: 10000)")
     parser.add_argument("--sensors", type=read_positive, default=207, help="(default: 207)")
     parser.add_argument("--clients", type=read_positive, default=8, help="(default: 8)")
-    parser.add_argument("--threads", type=read_positive, default=2, help="of the model (default: 2)")
+    parser.add_argument(
+        "--threads", type=read_positive, default=2, help="of the model (default: 2)"
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
     options = read_command(parser, arguments)
     header = describe([environment(torch.device("cpu"), options.command)], options.command)
-    text = f"## Serving\n\n{header}\n\n{measure(options.requests, options.sensors, options.clients)}"
+    text = (
+        f"## Serving\n\n{header}\n\n{measure(options.requests, options.sensors, options.clients)}"
+    )
     print(text)
     if options.out is not None:
         options.out.write_text(text + "\n", encoding="utf-8")
@@ -99,11 +103,17 @@ def _ask(
     steps = [named.iloc[i : i + 1].to_csv().encode() for i in range(600, 620)]
 
     def post(route: str, contents: list[bytes]) -> Callable[[httpx.Client, int], httpx.Response]:
-        return lambda client, i: client.post(route, content=contents[i % len(contents)], headers=_CSV)
+        return lambda client, i: client.post(
+            route, content=contents[i % len(contents)], headers=_CSV
+        )
 
     kinds = {
         "`POST /forecast`, a window as CSV": (post("/forecast", bodies), 1, requests // 5),
-        "`POST /forecast` at once": (post("/forecast", bodies), clients, requests - 3 * (requests // 5)),
+        "`POST /forecast` at once": (
+            post("/forecast", bodies),
+            clients,
+            requests - 3 * (requests // 5),
+        ),
         "`POST /readings`, a step as CSV": (post("/readings", steps), 1, requests // 5),
         "`GET /forecast`": (lambda client, i: client.get("/forecast"), 1, requests // 5),
     }
@@ -117,9 +127,12 @@ def _ask(
         start = time.perf_counter()
         share = -(-number // count)
         with ThreadPoolExecutor(count) as pool:
-            seconds = [s for each in pool.map(lambda _: _times(url, send, share), range(count)) for s in each]
+            asked = [pool.submit(_times, url, send, share) for _ in range(count)]
+            seconds = [second for one in asked for second in one.result()]
         rate = len(seconds) / (time.perf_counter() - start)
-        rows.append(f"| {name} | {count} | {len(seconds):,} | {format_latency(seconds)} | {rate:.1f} |")
+        rows.append(
+            f"| {name} | {count} | {len(seconds):,} | {format_latency(seconds)} | {rate:.1f} |"
+        )
         memory.append(process.memory_info().rss)
     said = " → ".join(f"{rss / 2**20:.0f}" for rss in memory)
     return rows, f"{said} MiB, at the start and after each row"

@@ -60,7 +60,10 @@ def inputs_of(forecaster, tables):
         for table in tables
     ]
     values = np.stack([table.to_numpy(np.float32) for table in tables])
-    return {"x": values.reshape(*values.shape[:2], len(model.recipe.sensors), -1), "time": np.stack(times)}
+    return {
+        "x": values.reshape(*values.shape[:2], len(model.recipe.sensors), -1),
+        "time": np.stack(times),
+    }
 
 
 def expected_of(forecaster, tables, levels=(0.05, 0.5, 0.95)):
@@ -132,10 +135,39 @@ def test_every_clock_and_likelihood(table, options, ends):
         np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
 
 
+def test_covariates_are_inputs_in_their_own_unit():
+    pytest.importorskip("holidays")
+    table = small_table()
+    rng = np.random.default_rng(1)
+    reach = pd.date_range(table.index[0], periods=len(table) + 3, freq="h", name="ds")
+    future = pd.DataFrame(rng.normal(20, 5, (len(reach), 2)), reach, ["warm", "wet"])
+    past = pd.DataFrame(rng.normal(7, 2, (len(table), 3)), table.index, table.columns)
+    past = past.rename_axis("ds").melt(ignore_index=False, var_name="unique_id", value_name="other")
+    static = pd.DataFrame({"unique_id": table.columns, "size": [1.0, 20.0, 300.0]})
+    known = {"past": past.reset_index(), "future": future.reset_index()}
+    forecaster = fit_small(table, holidays="DE", new_sensors=True, **known, static=static)
+    program = Program(forecaster.model_, (0.05, 0.5, 0.95)).eval()
+    assert list(program.example()) == ["x", "time", "holiday", "past", "future"]
+
+    window = table.iloc[:12]  # from New Year on
+    expected = forecaster.predict(window, **known)
+    inputs = inputs_of(forecaster, [window])
+    inputs["holiday"] = (np.arange(15)[None] < 24).astype(np.float32)
+    inputs["past"] = (
+        known["past"]["other"].to_numpy(np.float32).reshape(3, -1).T[None, :12, :, None]
+    )
+    inputs["future"] = future.to_numpy(np.float32)[None, :15, None].repeat(3, axis=2)
+    with torch.no_grad():
+        mean, _ = program(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+    np.testing.assert_allclose(mean.flatten(), expected["mean"], rtol=1e-4)
+
+
 def test_calendar_and_places_of_times():
     index = pd.date_range("1899-12-25 00:00:00", "2105-03-05", freq="1000007s")
     index = index.append(pd.date_range("2023-12-30", "2024-03-02", freq="97min"))
-    index = index.append(pd.DatetimeIndex(["1900-02-28 23:59:59", "1900-03-01", "2000-02-29", "2000-12-31 23:59:59"]))
+    index = index.append(
+        pd.DatetimeIndex(["1900-02-28 23:59:59", "1900-03-01", "2000-02-29", "2000-12-31 23:59:59"])
+    )
     wall = WallClock(torch.from_numpy(seconds(index))[None])
 
     share = (index - index.normalize()).total_seconds().to_numpy() / 86400
@@ -147,7 +179,12 @@ def test_calendar_and_places_of_times():
     np.testing.assert_allclose(features, np.stack(expected, -1), atol=2e-6)
     assert wall.calendar(()).shape == (1, len(index), 0)
 
-    for clock in (Clock("day", 24, 1), Clock("day", 288, 2), Clock("week", 7, 1), Clock("year", 12, 1)):
+    for clock in (
+        Clock("day", 24, 1),
+        Clock("day", 288, 2),
+        Clock("week", 7, 1),
+        Clock("year", 12, 1),
+    ):
         slot, kind, _ = clock.place(index)
         np.testing.assert_array_equal(wall.place(clock)[0][0], kind)
         np.testing.assert_array_equal(wall.place(clock)[1][0], slot)
@@ -178,5 +215,7 @@ def test_the_command_without_the_extra(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit):
         main(["export", str(tmp_path), "--out", "model.onnx"])
     error = capsys.readouterr().err
-    assert error.endswith("onnx must be installed (got none): pip install 'tsl-latentgnn[deploy]'\n")
+    assert error.endswith(
+        "onnx must be installed (got none): pip install 'tsl-latentgnn[deploy]'\n"
+    )
     assert error.count("\n") == 1

@@ -35,7 +35,11 @@ def run_server(folder, *options, token=None):
         environment["TSL_LATENTGNN_TOKEN"] = token
     command = [sys.executable, "-m", "tsl_latentgnn", "serve", folder, "--port", "0", "--quiet"]
     with subprocess.Popen(
-        [*command, *options], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             said = process.stdout.readline()

@@ -15,12 +15,12 @@ from small_forecaster import fit_small, small_table
 
 testclient = pytest.importorskip("fastapi.testclient")
 
-from fastapi import HTTPException, Request  # noqa: E402
-
 from tsl_latentgnn.serve import Limits, create_app  # noqa: E402
 from tsl_latentgnn.serve import app as serving  # noqa: E402
 from tsl_latentgnn.serve.bodies import read_body  # noqa: E402
 from tsl_latentgnn.serve.worker import BusyError, Worker  # noqa: E402
+
+from fastapi import HTTPException, Request  # noqa: E402
 
 CSV = {"Content-Type": "text/csv"}
 
@@ -36,7 +36,9 @@ def csv(table):
 
 
 def rows_of(table):
-    return json.loads(table.rename_axis("time").reset_index().to_json(orient="records", date_format="iso"))
+    return json.loads(
+        table.rename_axis("time").reset_index().to_json(orient="records", date_format="iso")
+    )
 
 
 def check_forecast(answer, expected):
@@ -53,7 +55,9 @@ def test_json_csv_wide_and_long_say_the_same(client, forecaster):
     expected = forecaster.predict(table)
     check_forecast(client.post("/forecast", json=rows_of(table)), expected)
     check_forecast(client.post("/forecast", json={"readings": rows_of(table)}), expected)
-    check_forecast(client.post("/forecast", content=long.to_csv(index=False), headers=CSV), expected)
+    check_forecast(
+        client.post("/forecast", content=long.to_csv(index=False), headers=CSV), expected
+    )
     answer = client.post("/forecast", content=csv(table), headers={**CSV, "Accept": "text/csv"})
     assert answer.headers["content-type"].startswith("text/csv")
     read = pd.read_csv(pd.io.common.StringIO(answer.text), parse_dates=["time", "issued_at"])
@@ -97,16 +101,31 @@ WINDOW = rows_of(small_table().tail(12))
         (b"[1]", "application/json", 422, "'readings' must be a list of rows"),
         (b"3", "application/json", 422, "must be a list of rows, or an object"),
         (b'{"rows": []}', "application/json", 422, "(got rows)"),
-        (b'{"readings": "/etc/passwd"}', "application/json", 422, "'readings' must be a list of rows"),
+        (
+            b'{"readings": "/etc/passwd"}',
+            "application/json",
+            422,
+            "'readings' must be a list of rows",
+        ),
         (b'[{"time": {"a": 1}}]', "application/json", 422, "(got {'a': 1} in 'time')"),
-        (b'[{"time": "yesterday", "s0": 1}]', "application/json", 422, "must have time stamps such as"),
+        (
+            b'[{"time": "yesterday", "s0": 1}]',
+            "application/json",
+            422,
+            "must have time stamps such as",
+        ),
         (b"time,s0\n2024-01-01 00:00,1\n", "text/csv", 422, "at least 12 rows, the window (got 1)"),
         (b"time,x\n2024-01-01 00:00,1\n", "text/csv", 422, "must hold sensors of the model"),
         (b"time,s0\n2024-01-01 00:00,many\n", "text/csv", 422, "(got 'many' of sensor s0"),
         (b"time,s0\n2024-01-01,1\n2124-01-01,1\n", "text/csv", 413, "at most 20,000 steps of h"),
         (b"x", "text/html", 415, "(got 'text/html')"),
         (json.dumps({"readings": WINDOW, "quantiles": [2]}), "application/json", 422, "(got [2])"),
-        (json.dumps({"readings": WINDOW, "quantiles": 2}), "application/json", 422, "a sequence of levels"),
+        (
+            json.dumps({"readings": WINDOW, "quantiles": 2}),
+            "application/json",
+            422,
+            "a sequence of levels",
+        ),
         (
             json.dumps({"readings": WINDOW, "past": WINDOW}),
             "application/json",
@@ -124,9 +143,19 @@ def test_bad_bodies(client, content, kind, status, message):
 @pytest.mark.parametrize(
     ("method", "route", "status", "message"),
     [
-        ("GET", "/forecast?quantiles=2", 409, "There must be 12 steps of readings, the window (got 0)"),
+        (
+            "GET",
+            "/forecast?quantiles=2",
+            409,
+            "There must be 12 steps of readings, the window (got 0)",
+        ),
         ("GET", "/forecast?quantiles=x", 422, "'quantiles.0': Input should be a valid number"),
-        ("GET", "/graph?top=0", 422, "'top': Input should be greater than or equal to 1 (got \"0\")"),
+        (
+            "GET",
+            "/graph?top=0",
+            422,
+            "'top': Input should be greater than or equal to 1 (got \"0\")",
+        ),
         ("GET", "/nothing", 404, "Not Found"),
         ("PUT", "/forecast", 405, "Method Not Allowed"),
     ],
@@ -285,7 +314,7 @@ def test_a_worker_takes_one_at_a_time_and_no_more_than_may_wait():
         with pytest.raises(BusyError, match="2 requests are being worked on or wait"):
             await worker.run(order.append, 3)
         for late in (first, second):
-            with pytest.raises(BusyError, match="not done in 0.2 s"):
+            with pytest.raises(BusyError, match=r"not done in 0.2 s"):
                 await late
         gate.set()
         worker.close()
@@ -308,7 +337,12 @@ def test_a_fault_of_the_server_is_not_told(forecaster, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"body": 0}, "'body'"), ({"rows": 0}, "'rows'"), ({"seconds": 0.0}, "'seconds'"), ({"waiting": -1}, "'waiting'")],
+    [
+        ({"body": 0}, "'body'"),
+        ({"rows": 0}, "'rows'"),
+        ({"seconds": 0.0}, "'seconds'"),
+        ({"waiting": -1}, "'waiting'"),
+    ],
 )
 def test_limits_that_are_none(change, message):
     with pytest.raises(ValueError, match=message):

@@ -21,7 +21,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
     parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, required=True, help=".onnx, or .pt2 for torch.export.load"
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help=".onnx, or .pt2 for torch.export.load",
     )
     parser.add_argument(
         "--quantiles",

@@ -30,7 +30,9 @@ requests must bear it: 'Authorization: Bearer ...'.
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
     parser.add_argument("model", metavar="MODEL", help="folder that fit wrote")
-    parser.add_argument("--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="(default: 127.0.0.1, this machine alone)"
+    )
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     limits = parser.add_argument_group("limits, beyond which a request is refused")
     limits.add_argument(
@@ -71,7 +73,9 @@ def run(options: argparse.Namespace) -> None:
     token = os.environ.get(TOKEN)
     if token is not None and not token.strip():
         raise ValueError(f"{TOKEN} must not be empty; unset it to answer all requests.")
-    limits = Limits(options.max_body * 2**20, options.max_rows, options.timeout, options.max_waiting)
+    limits = Limits(
+        options.max_body * 2**20, options.max_rows, options.timeout, options.max_waiting
+    )
     app = create_app(Forecaster.load(options.model), limits=limits, token=token)
     with listen(options.host, options.port) as door:
         host, port = door.getsockname()[:2]

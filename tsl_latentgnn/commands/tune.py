@@ -54,7 +54,9 @@ def run(options: argparse.Namespace) -> None:
         forecaster, trials=options.trials, storage=options.storage, name=options.name, **tables
     )
     best = best_of(forecaster, study)
-    print(f"The best of {len(study.trials)} trials is {study.best_trial.number}: {study.best_value:.4g}.")
+    print(
+        f"The best of {len(study.trials)} trials is {study.best_trial.number}: {study.best_value:.4g}."
+    )
     if options.out is not None:
         best.fit(**tables).save(options.out)
         print(f"The forecaster is in {options.out}.")

@@ -33,7 +33,9 @@ def describe(forecaster: Forecaster) -> dict[str, Any]:
         "calendar": list(recipe.units),
         "holidays": recipe.holidays,
         "profile": None if recipe.profile is None else recipe.profile.clock.season,
-        "covariates": {name: list(spec[0]) for name, spec in covariates.items() if spec is not None},
+        "covariates": {
+            name: list(spec[0]) for name, spec in covariates.items() if spec is not None
+        },
         "scores": {
             name: {key: float(value) for key, value in row.items() if value == value}
             for name, row in forecaster.scores_.to_dict("index").items()

@@ -18,6 +18,7 @@ from torch.nn import Module
 from ..export import export_model
 from .card import describe
 from .conformal import check_levels
+from .covariates import UNITS
 from .profile import Clock
 from .recipe import Scale
 from .trained import Trained
@@ -26,17 +27,13 @@ from .windows import make_inputs
 if TYPE_CHECKING:
     from .estimator import Forecaster
 
-#: Where a file keeps what describes it: a key of ONNX's ``metadata_props``, a name of ``torch.export``'s ``extra_files``.
+#: Where a file keeps what describes it: a key of ONNX's ``metadata_props``, a name of torch's ``extra_files``.
 METADATA = "tsl_latentgnn.json"
 _DAY = 86400
-#: Harmonics of each unit of the calendar.
-_HARMONICS = {"day": 1, "week": 2, "year": 1}
 
 
 def export_forecaster(
-    forecaster: Forecaster,
-    path: str | os.PathLike[str],
-    quantiles: Sequence[float] | None = None,
+    forecaster: Forecaster, path: str | os.PathLike[str], quantiles: Sequence[float] | None = None
 ) -> dict[str, Any]:
     r"""Write a trained forecaster to a file that takes raw readings and gives forecasts in their unit.
 
@@ -127,6 +124,11 @@ class Program(Module):
         levels: Levels of the quantiles.
     """
 
+    floor: Tensor
+    errors: Tensor
+    profile: Tensor
+    static: Tensor | None
+
     def __init__(self, model: Trained, levels: Sequence[float]) -> None:
         super().__init__()
         assert model.conformal is not None
@@ -143,12 +145,15 @@ class Program(Module):
         )
         self.clock = None if recipe.profile is None else recipe.profile.clock
         one = np.ones((1, recipe.horizon, 1, len(recipe.channels)), np.float32)
+        static = None
+        if recipe.static is not None and recipe.static_scale is not None:
+            static = recipe.static_scale(recipe.static.values).numpy()
         buffers = {
             "floor": recipe.floor,
             # The quantiles of a forecast of 0 whose spread is 1.
             "errors": model.conformal.quantiles(levels, 0 * one, one, one),
             "profile": None if recipe.profile is None else recipe.profile.values,
-            "static": None if recipe.static is None else recipe.static.values,
+            "static": static,
         }
         for name, values in buffers.items():
             value = None if values is None else torch.tensor(values, dtype=torch.float)
@@ -163,7 +168,10 @@ class Program(Module):
             "time": torch.zeros(1, reach, dtype=torch.long),
             "holiday": torch.zeros(1, reach),
         }
-        for name, scaler, steps in (("past", self.past, self.window), ("future", self.future, reach)):
+        for name, scaler, steps in (
+            ("past", self.past, self.window),
+            ("future", self.future, reach),
+        ):
             if scaler is not None:
                 inputs[name] = torch.zeros(1, steps, nodes, len(scaler.bias))
         return {name: inputs[name] for name in self.takes}
@@ -193,7 +201,7 @@ class Program(Module):
             profile=usual,
             static=self.static,
         )
-        forecast = self.network.forecast(**inputs)
+        forecast = self.network.forecast(**inputs)  # type: ignore[arg-type]
         below, above = (width * self.scale.scale for width in forecast.spread)
         center = forecast.mean * self.scale.scale + self.scale.bias
         width = torch.where(self.errors < 0, below.unsqueeze(-1), above.unsqueeze(-1))
@@ -229,7 +237,7 @@ class WallClock:
         features = []
         for unit in units:
             phase = self._phase(unit)
-            for harmonic in range(1, _HARMONICS[unit] + 1):
+            for harmonic in range(1, UNITS[unit] + 1):
                 angle = 2 * torch.pi * harmonic * phase
                 features += [angle.sin(), angle.cos()]
         if not features:
@@ -281,9 +289,9 @@ class WallClock:
 def _days(year: int) -> int:
     """Days from the beginning of a year of the Gregorian calendar to 1970."""
     before, last = year - 1, 1969
-    return sum(sign * (last // n - before // n) for n, sign in ((4, 1), (100, -1), (400, 1))) + 365 * (
-        last - before
-    )
+    return sum(
+        sign * (last // n - before // n) for n, sign in ((4, 1), (100, -1), (400, 1))
+    ) + 365 * (last - before)
 
 
 def _divide(value: Tensor, by: int) -> tuple[Tensor, Tensor]:

@@ -167,7 +167,7 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
     horizon, rows, nodes = forecaster.horizon, len(panel), len(panel.sensors)
     held_out = max(round(forecaster.val_size * rows), horizon)
     window = default_window(duration(panel.freq), check_int("horizon", horizon, 1))
-    longest = rows - held_out - horizon - MIN_WINDOWS
+    longest = rows - held_out - horizon - (MIN_WINDOWS - 1)
     choices: dict[str, Sequence[Any]] = {
         # The default one in any case: where it is too long, the training says so.
         "window": [window, *(w for w in (2 * window, 4 * window) if w <= longest)],
@@ -247,7 +247,11 @@ def _check_same(study: Study, forecaster: Forecaster, panel: Panel) -> None:
     if theirs is None:
         study.set_user_attr("of", ours)
         return
-    differ = [f"{key}={theirs.get(key)!r}, not {ours[key]!r}" for key in ours if theirs.get(key) != ours[key]]
+    differ = [
+        f"{key}={theirs.get(key)!r}, not {ours[key]!r}"
+        for key in ours
+        if theirs.get(key) != ours[key]
+    ]
     if differ:
         raise ValueError(
             f"'storage' must hold a study of the same readings and forecaster (got {study.study_name!r} with "

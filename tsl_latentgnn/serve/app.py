@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -31,7 +31,7 @@ from .recent import Recent
 from .worker import BusyError, Worker
 
 _BEARER = HTTPBearer(auto_error=False)
-_NAMES = {"unique_id": "unique_id", "ds": "ds"}
+_NAMES: dict[str, Any] = {"unique_id": "unique_id", "ds": "ds"}
 
 Levels = Annotated[
     list[float] | None, Query(description="Level of a quantile; may come more than once.")
@@ -39,16 +39,15 @@ Levels = Annotated[
 
 
 def _body(csv: str, rows: str) -> dict[str, Any]:
-    described = {
-        CSV: {"type": "string", "description": csv},
-        JSON: {"description": rows},
-    }
+    described = {CSV: {"type": "string", "description": csv}, JSON: {"description": rows}}
     content = {kind: {"schema": schema} for kind, schema in described.items()}
     return {"requestBody": {"required": True, "content": content}}
 
 
 _CSV_ROWS = "time,a,b\n2024-01-01 00:00,1.5,2\n2024-01-01 01:00,,2.5"
-_JSON_ROWS = '[{"time": "2024-01-01 00:00", "a": 1.5, "b": 2}, {"time": "2024-01-01 01:00", "b": 2.5}]'
+_JSON_ROWS = (
+    '[{"time": "2024-01-01 00:00", "a": 1.5, "b": 2}, {"time": "2024-01-01 01:00", "b": 2.5}]'
+)
 _READINGS = _body(_CSV_ROWS, _JSON_ROWS)
 _TABLES = _body(
     _CSV_ROWS,
@@ -75,7 +74,7 @@ class Service:
         check_span(readings, self.model.recipe, self.limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return self.model.read(readings, missing=self.forecaster.missing, **_NAMES)
+            return self.model.read(readings, "y", missing=self.forecaster.missing, **_NAMES)
 
     def levels(self, given: Sequence[float] | None) -> tuple[float, ...]:
         """Return the levels of a request, or those of the forecaster."""
@@ -85,7 +84,9 @@ class Service:
         """Return the forecast after the last row of some readings."""
         rows, window = len(panel), self.model.window
         if rows < window:
-            raise ValueError(f"'readings' must have at least {window} rows, the window (got {rows}).")
+            raise ValueError(
+                f"'readings' must have at least {window} rows, the window (got {rows})."
+            )
         last = np.array([rows - 1])
         series = self.model.series(panel, **known, **_NAMES)
         forecasts = self.model.forecast(series, last, levels)
@@ -175,7 +176,9 @@ def create_app(
         came = b"" if given is None else given.credentials.encode("latin-1")  # its bytes
         if token is not None and not hmac.compare_digest(came, token.encode()):
             raise HTTPException(
-                401, "A token must be given: 'Authorization: Bearer ...'.", {"WWW-Authenticate": "Bearer"}
+                401,
+                "A token must be given: 'Authorization: Bearer ...'.",
+                {"WWW-Authenticate": "Bearer"},
             )
 
     @asynccontextmanager
@@ -193,9 +196,9 @@ def create_app(
     )
     app.add_middleware(Metrics, registry=registry)
     _add_errors(app)
-    guarded = {"dependencies": [Depends(check_token)]}
+    guarded = APIRouter(dependencies=[Depends(check_token)])
 
-    @app.post("/forecast", **guarded, openapi_extra=_TABLES)
+    @guarded.post("/forecast", openapi_extra=_TABLES)
     async def forecast(request: Request, quantiles: Levels = None) -> Response:
         """Forecast after the last row of the readings in the body: a window of them, or more.
 
@@ -205,18 +208,18 @@ def create_app(
         body = await read_body(request, limits)
         return await worker.run(service.answer, request, body, quantiles)
 
-    @app.post("/readings", **guarded, openapi_extra=_READINGS)
+    @guarded.post("/readings", openapi_extra=_READINGS)
     async def readings(request: Request) -> dict[str, Any]:
         """Take in further readings, one step or more; the last window of them is kept, in memory."""
         body = await read_body(request, limits)
         return await worker.run(service.take, body)
 
-    @app.get("/forecast", **guarded)
+    @guarded.get("/forecast")
     async def latest(request: Request, quantiles: Levels = None) -> Response:
         """Forecast after the last of the readings that were taken in."""
         return await worker.run(service.latest, request, quantiles)
 
-    @app.get("/graph", **guarded)
+    @guarded.get("/graph")
     async def graph(
         request: Request,
         top: Annotated[int | None, Query(ge=1, description="The strongest edges alone.")] = None,
@@ -224,12 +227,12 @@ def create_app(
         """Return the learned graph: source, target and weight of each edge, the strongest first."""
         return respond(request, service.edges if top is None else service.edges.head(top))
 
-    @app.get("/card", **guarded)
+    @guarded.get("/card")
     async def card() -> dict[str, Any]:
         """Return what the forecaster knows of its data: sensors, clock, window, horizon, scores."""
         return describe(forecaster)
 
-    @app.get("/metrics", **guarded)
+    @guarded.get("/metrics")
     async def metrics() -> Response:
         """Return counts and times of requests, as Prometheus reads them."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -238,6 +241,8 @@ def create_app(
     async def health() -> dict[str, str]:
         """Return 200 while the server runs."""
         return {"status": "ok"}
+
+    app.include_router(guarded)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

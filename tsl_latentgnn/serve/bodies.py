@@ -42,8 +42,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
         raise HTTPException(415, f"'Content-Type' must be {CSV} or {JSON} (got {kind!r}).")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(
-            415,
-            f"'Content-Encoding' must be identity (got {headers['content-encoding']!r}).",
+            415, f"'Content-Encoding' must be identity (got {headers['content-encoding']!r})."
         )
     too_large = HTTPException(413, f"The body must have at most {limits.body:,} bytes.")
     length = headers.get("content-length", "0")
@@ -60,7 +59,7 @@ async def read_body(request: Request, limits: Limits) -> Body:
 
     try:
         return Body(await asyncio.wait_for(read(), limits.seconds), kind == CSV)
-    except asyncio.TimeoutError as error:  # noqa: UP041 - another class than TimeoutError in Python 3.10
+    except asyncio.TimeoutError as error:  # in Python 3.10 not TimeoutError
         raise HTTPException(408, f"The body must come in {limits.seconds:g} s.") from error
 
 

@@ -13,7 +13,8 @@ class Limits:
 
     Args:
         body (int): Bytes of a body. (default: 8 MiB)
-        rows (int): Rows of a table, columns of it, and steps from its first time stamp to its last. (default: ``20,000``)
+        rows (int): Rows of a table, its columns, and steps from its first time stamp to its last.
+            (default: ``20,000``)
         seconds (float): Time that a body may take to come, and an answer to be made. (default: ``30``)
         waiting (int): Requests that may wait for the model, which answers one at a time. (default: ``64``)
 

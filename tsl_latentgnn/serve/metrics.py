@@ -28,10 +28,7 @@ class Metrics:
     def __init__(self, app: Any, registry: CollectorRegistry) -> None:
         self.app = app
         self.requests = Counter(
-            "tsl_latentgnn_requests",
-            "Requests.",
-            ("route", "method", "status"),
-            registry=registry,
+            "tsl_latentgnn_requests", "Requests.", ("route", "method", "status"), registry=registry
         )
         self.seconds = Histogram(
             "tsl_latentgnn_request_seconds", "Time to an answer.", ("route",), registry=registry

@@ -45,7 +45,7 @@ class Worker:
         future.add_done_callback(self._done)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.seconds)
-        except asyncio.TimeoutError as error:  # noqa: UP041 - another class than TimeoutError in Python 3.10
+        except asyncio.TimeoutError as error:  # in Python 3.10 not TimeoutError
             raise BusyError(f"It was not done in {self.seconds:g} s.") from error
 
     def _done(self, future: Future[Any]) -> None:
