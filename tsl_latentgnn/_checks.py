@@ -146,8 +146,8 @@ def runs_ahead(value: Tensor) -> bool:
 def check_finite(name: str, value: Tensor, hint: str = "") -> None:
     """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export.
 
-    On a GPU nobody waits for the answer: a value that is not finite fails an assertion of the device, which CUDA reports
-    at some later call, and from which the process does not recover.
+    On a GPU nobody waits for the answer: a value that is not finite fails an assertion of the device, which CUDA
+    reports at some later call, and from which the process does not recover.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
         return

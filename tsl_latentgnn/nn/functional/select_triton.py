@@ -35,8 +35,10 @@ RESCAN = 2048
 PRECISION = "tf32x3"
 #: Largest number of sources of a target, at most the slots of a program.
 MAX_K = 32
-#: Bytes of a row of the factors, so that a few tiles of them fit into the memory of a multiprocessor.
-MAX_ROW_BYTES = 512
+#: Bytes of a row of the factors, of which a few tiles must fit into the memory of a multiprocessor: of any, and of those
+#: with 160 KiB and more, by the compute capability.
+ROW_BYTES, MAX_ROW_BYTES = 256, 512
+LARGE = ((8, 0), (8, 7), (9, 0), (10, 0), (10, 3))
 #: Whether Triton's interpreter runs the kernel on a CPU; it multiplies the bits of bfloat16.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DTYPES = (torch.float32, torch.float16, *(() if INTERPRETED else (torch.bfloat16,)))
@@ -245,25 +247,27 @@ def _take_best(
 
 def serves(query: Tensor, key: Tensor, k: int) -> bool:
     """Whether the kernel takes such factors ``[G, N, d]``."""
+    limit = 0
     if query.device.type == "cuda":
-        there = _is_recent(query.device.index)
-    else:
-        there = INTERPRETED and query.device.type == "cpu"
-    row = triton.next_power_of_2(query.size(2)) * query.element_size()
+        limit = _row_limit(query.device.index)
+    elif query.device.type == "cpu" and INTERPRETED:
+        limit = MAX_ROW_BYTES
     return (
-        there
+        triton.next_power_of_2(query.size(2)) * query.element_size() <= limit
         and query.dtype == key.dtype
         and query.dtype in DTYPES
         and k <= MAX_K
-        and row <= MAX_ROW_BYTES
         and query.numel() > 0
     )
 
 
 @torch.compiler.assume_constant_result
-def _is_recent(index: int) -> bool:
-    """Whether a GPU of NVIDIA has tensor cores for all that the kernel takes."""
-    return torch.version.hip is None and torch.cuda.get_device_capability(index) >= (8, 0)
+def _row_limit(index: int) -> int:
+    """Bytes of the longest row that a GPU takes: 0 but for those of NVIDIA with tensor cores for all dtypes."""
+    capability = torch.cuda.get_device_capability(index)
+    if torch.version.hip is not None or capability < (8, 0):
+        return 0
+    return MAX_ROW_BYTES if capability in LARGE else ROW_BYTES
 
 
 @torch.library.custom_op(
@@ -329,7 +333,7 @@ def select(
                     TARGETS=BLOCK_TARGETS,
                     PRECISION=PRECISION,
                     num_warps=WARPS,
-                    num_stages=STAGES,
+                    num_stages=STAGES if room * query.element_size() <= ROW_BYTES else 2,
                 )
                 _take_best[(size * count,)](
                     *factors,
