@@ -391,7 +391,7 @@ def training_step(
 
 def _compile(model: Module, settings: Settings, mode: str) -> Any:
     if settings.quick:
-        return torch.compile(model, backend="aot_eager")
+        return torch.compile(model, backend="eager")
     return torch.compile(model, mode=mode)
 
 

@@ -35,8 +35,8 @@ RESCAN = 2048
 PRECISION = "tf32x3"
 #: Largest number of sources of a target, at most the slots of a program.
 MAX_K = 32
-#: Bytes of a row of the factors, of which a few tiles must fit into the memory of a multiprocessor: of any, and of those
-#: with 160 KiB and more, by the compute capability.
+#: Bytes of a row of the factors, of which a few tiles must fit into the memory of any multiprocessor, or of those
+#: of 160 KiB and more, by the compute capability.
 ROW_BYTES, MAX_ROW_BYTES = 256, 512
 LARGE = ((8, 0), (8, 7), (9, 0), (10, 0), (10, 3))
 #: Whether Triton's interpreter runs the kernel on a CPU; it multiplies the bits of bfloat16.
