@@ -19,7 +19,15 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from .checkpoint import lacking, model_differences, read_checkpoint, shorten, unequal
+from .checkpoint import (
+    lacking,
+    model_differences,
+    named_as,
+    read_checkpoint,
+    refuse,
+    shorten,
+    unequal,
+)
 
 _PARTS = {
     "state_dict": dict,
@@ -166,7 +174,8 @@ def check_fits(
     """Raise if a run cannot go on from a checkpoint.
 
     Args:
-        checkpoint: What :func:`read_checkpoint` returned.
+        checkpoint: What :func:`read_checkpoint` returned. Its weights get the names that they have in ``predictor``,
+            whichever of the two is compiled.
         path: Its path, for the message.
         predictor: The module that is to be trained on.
         about: What the run is about, as in :class:`RunState`.
@@ -178,12 +187,14 @@ def check_fits(
     """
     more = {"hyper_parameters": dict} if predictor.hparams else {}
     check_whole(checkpoint, path, {**_PARTS, **more})
-    differences = _differences(checkpoint, predictor, about)
+    with refuse("ckpt_path", path, "which cannot be compared with the run that goes on: "):
+        differences = _differences(checkpoint, predictor, about)
     if differences:
         raise ValueError(
             f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
             f"{'; '.join(differences)}). {advice}"
         )
+    checkpoint["state_dict"] = named_as(checkpoint["state_dict"], predictor)
 
 
 def _differences(
@@ -196,7 +207,7 @@ def _differences(
         found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
             return shorten(found)
-    given, hparams = checkpoint.get("hyper_parameters", {}), predictor.hparams
+    given, hparams = checkpoint.get("hyper_parameters") or {}, predictor.hparams
     classes = ("optim_class", "scheduler_class")
     found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
     return found or model_differences(checkpoint, predictor)

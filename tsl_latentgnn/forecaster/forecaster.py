@@ -14,7 +14,7 @@ from torch import Tensor
 from .._checks import check_float_tensor
 from .._tsl import Scaler, time_unit_to_nanoseconds
 from ..engines.callbacks import DATA_CARD
-from ..engines.checkpoint import read_checkpoint
+from ..engines.checkpoint import make_model, read_checkpoint
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
 
@@ -70,7 +70,7 @@ class Forecaster:
         path = os.fspath(path)
         hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
         model_class = hparams.get("model_class") if isinstance(hparams, dict) else None
-        if not isinstance(hparams, dict) or model_class is not LatentGNNModel:
+        if not (isinstance(model_class, type) and issubclass(model_class, LatentGNNModel)):
             came = getattr(model_class, "__name__", "none")
             raise ValueError(
                 f"'checkpoint' must be a Lightning checkpoint of a LatentGNNModel (got {path!r}, of {came})."
@@ -81,11 +81,7 @@ class Forecaster:
                 f"{DATA_CARD!r}). Train on data with a clock, with the callback tsl_latentgnn.engines.DataCard; "
                 "the benchmark has it."
             )
-        model = LatentGNNModel(**hparams["model_kwargs"])
-        weights = checkpoint["state_dict"].items()
-        model.load_state_dict(
-            {key.removeprefix("model."): v for key, v in weights if key.startswith("model.")}
-        )
+        model = make_model(checkpoint, "checkpoint", path)
         return cls(model, checkpoint[DATA_CARD])
 
     @torch.no_grad()
