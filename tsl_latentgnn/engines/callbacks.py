@@ -12,9 +12,7 @@ from torch.nn import Module
 
 from .._checks import check_int
 from ..nn import LatentCorrelationGCN
-
-#: The key of a Lightning checkpoint.
-DATA_CARD = "data_card"
+from .data_card import DATA_CARD
 
 
 class DenseStart(Callback):
