@@ -260,6 +260,23 @@ def test_a_changed_checkpoint_is_refused_in_words(checkpoint, put, road, keys, t
         ROADS[road](path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "to"),
+    [
+        *(((), to) for to in (None, {}, "x", [1])),
+        *((("sensors",), to) for to in (ABSENT, None, "abcd", ["a", "b"], [1, 2, 3, 4])),
+        *((("window",), to) for to in ("5", -1, 2.5, None)),
+        *((("step_seconds",), to) for to in (0, math.nan, "5 min", 10**400)),
+        *((("scale",), to) for to in (0.0, "x", torch.zeros(3), torch.tensor(math.nan))),
+        (("inputs",), ["x", "u"]),
+    ],
+)
+def test_a_changed_card_is_refused_in_words(checkpoint, put, keys, to):
+    path = put(change(checkpoint, "data_card", *keys, to=to))
+    with pytest.raises(ValueError, match=r"'checkpoint' must .*put\.ckpt.*'data_card'"):
+        Forecaster.from_checkpoint(path)
+
+
 @pytest.mark.parametrize("road", ["checkpoint", "checkpoint_path", "filename"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_no_numbers_make_no_forecasts(checkpoint, put, road, value):

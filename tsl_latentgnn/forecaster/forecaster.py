@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .._checks import check_float_tensor
 from .._tsl import Scaler, time_unit_to_nanoseconds
-from ..engines.callbacks import DATA_CARD
-from ..engines.checkpoint import make_model, read_checkpoint
+from ..engines.checkpoint import make_model, read_checkpoint, refuse
+from ..engines.data_card import DATA_CARD, Card
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
 
@@ -64,7 +64,8 @@ class Forecaster:
         Raises:
             OSError: If there is no such file, or it may not be read.
             ValueError: If it is no checkpoint of a :class:`~tsl_latentgnn.models.LatentGNNModel`, may carry code, or
-                was written without :class:`~tsl_latentgnn.engines.DataCard`.
+                was written without :class:`~tsl_latentgnn.engines.DataCard`, or model, weights and card do not fit
+                together.
         """
         checkpoint = read_checkpoint(path, "checkpoint")
         path = os.fspath(path)
@@ -82,7 +83,9 @@ class Forecaster:
                 "the benchmark has it."
             )
         model = make_model(checkpoint, "checkpoint", path)
-        return cls(model, checkpoint[DATA_CARD])
+        with refuse("checkpoint", path, f"whose {DATA_CARD!r} cannot be used: "):
+            Card.from_dict(checkpoint[DATA_CARD]).check_model(model)
+            return cls(model, checkpoint[DATA_CARD])
 
     @torch.no_grad()
     def __call__(
