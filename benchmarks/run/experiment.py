@@ -118,7 +118,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
-        "default_root_dir": settings.run_dir,
+        # Under Slurm Lightning looks there for checkpoints of its own, and loads them unasked.
+        "default_root_dir": os.path.join(settings.run_dir, "lightning"),
         "logger": exp_logger,
         "gradient_clip_val": settings.grad_clip_val,
         "callbacks": [EndTogether(), *callbacks],

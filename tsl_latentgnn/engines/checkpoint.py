@@ -16,6 +16,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import Module
 
+from .._renamed import ARGUMENTS
 from ..models import LatentForecaster
 from ..models.presets import fill_in
 from ..nn.graph_learner import take_old_names
@@ -143,6 +144,7 @@ def check_model(checkpoint: Any, name: str, path: Any) -> tuple[type, dict[str, 
     weights = model_weights(checkpoint)
     with refuse(name, path, f"which does not describe a {model_class.__name__}: "):
         held = _bytes(value for value in weights.values() if isinstance(value, Tensor))
+        _check_names(model_class, kwargs)
         _check_counts(kwargs, held, len(weights))
         with torch.device("meta"):
             model = model_class(**kwargs)
@@ -193,6 +195,24 @@ def _bytes(tensors: Any) -> int:
     """Memory of tensors, those that share theirs counted once; it need not be there."""
     storages = {one.untyped_storage()._cdata: one.untyped_storage().nbytes() for one in tensors}
     return sum(storages.values())
+
+
+def _check_names(model_class: type, kwargs: Mapping[str, Any]) -> None:
+    """Raise where the arguments of a model are not those that its class takes."""
+    takes = inspect.signature(model_class).parameters
+    needs = [
+        one.name
+        for one in takes.values()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+    ]
+    lacks = [name for name in needs if name not in {ARGUMENTS.get(key, key) for key in kwargs}]
+    others = [brief(name) for name in kwargs if ARGUMENTS.get(name, name) not in takes]
+    others = [] if any(one.kind is one.VAR_KEYWORD for one in takes.values()) else others
+    if lacks or others:
+        raise ValueError(
+            f"'model_kwargs' must be its arguments; lacking: {', '.join(lacks) or 'none'}, not known: "
+            f"{', '.join(shorten(others)) or 'none'}"
+        )
 
 
 def _check_counts(kwargs: Mapping[str, Any], held: int, weights: int) -> None:

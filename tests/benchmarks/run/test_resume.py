@@ -25,6 +25,7 @@ from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, hold
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
@@ -193,6 +194,15 @@ def terminate_in_batch(number):
     RunState.on_train_batch_start = after(number, lambda *args: None, term)
 
 
+def signal_in_slurm(number, name):
+    """As Slurm does it, in a batch of the training or of the test, with its variables set."""
+    os.environ.update(SLURM_NTASKS="1", SLURM_JOB_ID="1", SLURM_JOB_NAME="x", SLURM_NODELIST="n")
+    os.environ.update(SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0")
+    hook = f"on_{name}_batch_start"
+    end = partial(os.kill, os.getpid(), signal.SIGUSR1)
+    setattr(RunState, hook, after(number, lambda *args: None, end))
+
+
 EVENTS = {
     "count": count_calls,
     "call": kill_at_call,
@@ -200,6 +210,7 @@ EVENTS = {
     "last": kill_before_last,
     "append": kill_after_append,
     "term": terminate_in_batch,
+    "slurm": signal_in_slurm,
 }
 
 
@@ -261,14 +272,15 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
     calls = int((tmp_path / "whole" / "calls.txt").read_text())
     draw = random.Random(0)
     anywhere = [("call", draw.randrange(calls // 8)) for _ in range(3)]
-    ends = [("last", 3), ("term", 5), anywhere[0], ("write", 4), *anywhere[1:], ("append",)]
+    ends = [("last", 3), ("slurm", 5, "train"), anywhere[0], ("write", 4), *anywhere[1:]]
+    ends += [("slurm", 1, "test"), ("append",)]
     folder = tmp_path / "killed"
     for event in ends:
         start(
             folder,
             "ckpt_path=last",
             event=event,
-            code=143 if event[0] == "term" else -signal.SIGKILL,
+            code=143 if event[0] == "slurm" else -signal.SIGKILL,
         )
         last = read_checkpoint(*folder.rglob("last.ckpt"), "ckpt_path")
         assert os.path.isfile(best_state(last)["best_model_path"])
@@ -301,6 +313,39 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
     assert longer[0] == killed
     assert [record["epochs"] for record in longer] == [whole["epochs"], whole["epochs"] + 1]
     assert longer[1]["run"] == killed["run"]
+
+
+def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_too(start, tmp_path):
+    """Then there is no validation, and the metrics of the epoch before stand."""
+    start(tmp_path / "whole", "+trainer.max_steps=8")
+    folder = tmp_path / "killed"
+    start(folder, "+trainer.max_steps=8", event=("term", 8), code=143)
+    start(folder, "+trainer.max_steps=8", "ckpt_path=last")
+    (whole,), (killed,) = read(tmp_path / "whole"), read(folder)
+    assert {key: killed[key] for key in ("val", "test", "epochs")} == {
+        key: whole[key] for key in ("val", "test", "epochs")
+    }
+    pairs = zip(find_checkpoints(tmp_path / "whole"), find_checkpoints(folder), strict=True)
+    for one, other in pairs:
+        assert_same(comparable(one), comparable(other))
+
+
+def test_what_lightning_left_in_the_folder_is_not_loaded(ar, trained, tmp_path, monkeypatch):
+    """Under Slurm it would load it unasked, before the training and before each test."""
+    torch.manual_seed(0)
+    expected = run(ar())
+    (tmp_path / "run" / "last.ckpt").unlink()
+    other = torch.load(trained, weights_only=True)
+    other["state_dict"] = {name: 0 * value for name, value in other["state_dict"].items()}
+    torch.save(other, tmp_path / "run" / "hpc_ckpt_1.ckpt")
+    for name, value in {"NTASKS": 1, "JOB_ID": 1, "JOB_NAME": "x", "NODELIST": "n"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    for name in ("NODEID", "PROCID", "LOCALID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    assert SLURMEnvironment.detect()
+    torch.manual_seed(0)
+    found = run(ar("label=again"))
+    assert (found["val"], found["test"]) == (expected["val"], expected["test"])
 
 
 def crowd(path, number):
