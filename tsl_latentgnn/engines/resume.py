@@ -29,9 +29,9 @@ class RunState(Callback):
     """Keeps in the checkpoints what Lightning leaves out and the rest of a run depends on.
 
     These are the states of the global random number generators, the metrics that a scheduler such as
-    ``ReduceLROnPlateau`` has yet to see (Lightning shows it the epoch after the checkpoint), and all metrics so far, which
-    stand where an epoch ends without a validation, as with ``max_steps``. So a training that was ended at any moment,
-    by SIGKILL too, goes on after its last whole epoch and reaches the same weights, bit for bit.
+    ``ReduceLROnPlateau`` has yet to see (Lightning shows it the epoch after the checkpoint), and all metrics so far,
+    which stand where an epoch ends without a validation, as with ``max_steps``. So a training that was ended at any
+    moment, by SIGKILL too, goes on after its last whole epoch and reaches the same weights, bit for bit.
 
     .. code-block:: python
 
