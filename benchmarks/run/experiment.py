@@ -32,7 +32,7 @@ from benchmarks.run.provenance import (
     peak_memory_mib,
     reset_peak_memory,
 )
-from benchmarks.run.resume import find_last
+from benchmarks.run.resume import find_last, number_run
 from benchmarks.settings import Settings, flatten
 
 #: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
@@ -76,6 +76,8 @@ def fit_and_score(settings: Settings) -> Outcome:
     run_dir, path = fabric.broadcast((run_dir, path))
     settings = replace(settings, run_dir=run_dir, ckpt_path=path)
     with hold(run_dir, "hydra.run.dir") if settings.model.trained else nullcontext():
+        if settings.model.trained and fabric.is_global_zero:
+            number_run(run_dir, settings.run_root)
         return _fit_and_score(settings, fabric)
 
 
