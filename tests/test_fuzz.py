@@ -342,12 +342,11 @@ WHOLE = Path(__file__).parent / "engines" / "checkpoint_0_1.ckpt"
 READINGS = np.random.default_rng(0).normal(50, 10, size=(1, 5, 4))
 
 
-def forecast_from(path):
-    found = Forecaster.from_checkpoint(path)
-    return found(READINGS, [pd.Timestamp("2026-01-04 07:00")], [0.5])
+def forecast_with(forecaster):
+    return forecaster(READINGS, [pd.Timestamp("2026-01-04 07:00")], [0.5])
 
 
-expected_forecasts = functools.cache(lambda: forecast_from(WHOLE))
+expected_forecasts = functools.cache(lambda: forecast_with(Forecaster.from_checkpoint(WHOLE)))
 
 
 def list_places(value, keys=()):
@@ -406,8 +405,12 @@ def test_changed_checkpoints(tmp_path_factory, changes):
     expected = expected_forecasts()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = attempt(forecast_from, path)
-    if found is None:
+        forecaster = attempt(Forecaster.from_checkpoint, path)
+    if forecaster is None:
+        return
+    try:
+        found = forecast_with(forecaster)
+    except ValueError:  # readings so far off its scale that nothing can be said
         return
     # An argument of the model, or an entry of an old card without a checksum, may be another that fits.
     free = {"model_kwargs", "data_card"}
