@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
+from tsl_latentgnn.engines.memory import MemoryWarning
 from tsl_latentgnn.engines.processes import EndTogether, share_loss
 from tsl_latentgnn.engines.resume import RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
@@ -116,7 +117,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
-    callbacks = [state, timer, stopping, data.card(), checkpoint] if trained else []
+    callbacks = [state, timer, stopping, data.card(), checkpoint, MemoryWarning()]
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
@@ -124,7 +125,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         "default_root_dir": os.path.join(settings.run_dir, "lightning"),
         "logger": exp_logger,
         "gradient_clip_val": settings.grad_clip_val,
-        "callbacks": [EndTogether(), *callbacks],
+        "callbacks": [EndTogether(), *(callbacks if trained else [])],
         "enable_checkpointing": trained,
         **keep_float16(settings.trainer),
     }
