@@ -9,28 +9,26 @@ import pandas as pd
 
 from .._tsl import time_unit_to_nanoseconds
 
-#: Periods of ``datetime_encoded``: a sine and a cosine of each.
-PERIODS = ("year", "week", "day", "hour", "minute", "second")
+_PERIODS = ("year", "week", "day", "hour", "minute", "second")
 
-#: Numbers that the local clock shows, with how many columns each has.
-READ_OFF = {"share_of_day": 1, "weekday": 1, "weekday_onehot": 7}
+#: What :func:`clock_features` knows, with its number of columns.
+CLOCK = {**dict.fromkeys(_PERIODS, 2), "share_of_day": 1, "weekday": 1, "weekday_onehot": 7}
 
 _DAY = 24 * 60 * 60 * 10**9
 
 
 def check_clock(name: str, features: Sequence[str]) -> None:
     """Raise unless :func:`clock_features` knows all of the features."""
-    known = (*PERIODS, *READ_OFF)
     for feature in features:
-        if feature not in known:
+        if feature not in CLOCK:
             raise ValueError(
-                f"'{name}' must name features of the clock, {', '.join(known)} (got {feature!r})."
+                f"'{name}' must name features of the clock, {', '.join(CLOCK)} (got {feature!r})."
             )
 
 
 def clock_size(features: Sequence[str]) -> int:
     """Number of columns of :func:`clock_features`."""
-    return sum(READ_OFF.get(feature, 2) for feature in features)
+    return sum(CLOCK[feature] for feature in features)
 
 
 def clock_features(features: Sequence[str], times: pd.DatetimeIndex) -> np.ndarray:

@@ -231,8 +231,8 @@ class Card:
         first = 1 + self.delay
         return range(first, first + (self.horizon or 0) * self.horizon_lag, self.horizon_lag)
 
-    def make_inputs(self, readings: Tensor, issued: Sequence[pd.Timestamp]) -> dict[str, Tensor]:
-        """Return the inputs of the model.
+    def make_inputs(self, readings: Tensor, issued: Sequence[pd.Timestamp]) -> dict[str, Any]:
+        """Return the inputs of the model, by their names.
 
         Args:
             readings: Raw readings ``[b window n]``, NaN where one is missing.

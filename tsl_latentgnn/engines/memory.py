@@ -21,8 +21,8 @@ class MemoryWarning(Callback):
     """Warns before the first step of a training that is about to take more memory than there is, and says what to do.
 
     What autograd keeps of one window and of two is measured; the rest of the batch takes as much for each as the second
-    one. To that come the gradients and the moments of Adam, and to what PyTorch takes, the process itself. The random numbers of the training stay the same. It is for
-    tsl's ``Predictor`` and data module.
+    one. To that come the gradients and the moments of Adam, and, uncounted, what the process takes itself. The random
+    numbers of the training stay the same. It is for tsl's ``Predictor`` and data module.
 
     Attributes:
         bytes (int): The estimate, after the training has begun.
