@@ -74,10 +74,15 @@ def _parse_bool(text: str) -> bool:
     return values[text.lower()]
 
 
+#: What this package lets checkpoints name: all of it, whoever asked for it through this module.
+NAMED: set[Any] = set()
+
+
 def allow_in_checkpoints(*classes: type) -> None:
     """Let :func:`torch.load` accept ``classes`` in a checkpoint under ``weights_only=True``.
 
-    For a model class of one's own: ``Predictor`` writes its ``model_class`` in the checkpoint.
+    For a model class of one's own: ``Predictor`` writes its ``model_class`` in the checkpoint. A checkpoint that is
+    read by :func:`~tsl_latentgnn.engines.read_checkpoint` may name them, and not call them.
 
     Raises:
         TypeError: If one of ``classes`` is not a class. Functions are refused because a checkpoint
@@ -88,29 +93,33 @@ def allow_in_checkpoints(*classes: type) -> None:
             raise TypeError(
                 f"'classes' must be classes (got {cls!r} of type {type(cls).__name__})."
             )
-    torch.serialization.add_safe_globals(list(classes))
+    _allow(*classes)
+
+
+def _allow(*named: Any) -> None:
+    NAMED.update(named)
+    torch.serialization.add_safe_globals(list(named))
 
 
 def _allow_predictor_checkpoints() -> None:
     """Allow-list what tsl's ``Predictor`` writes in a checkpoint beside tensors.
 
-    A checkpoint may call whatever is on the list while it loads. So the list holds classes, and the
-    pure tensor functions that metric objects refer to; a ``partial`` can only wrap what is on it.
+    To :func:`torch.load` a checkpoint may call whatever is on the list. So the list holds classes, and the pure tensor
+    functions that metric objects refer to; a ``partial`` can only wrap what is on it. Read by
+    :func:`~tsl_latentgnn.engines.read_checkpoint`, it may name them, and call none of them.
     """
     schedulers = torch.optim.lr_scheduler
-    torch.serialization.add_safe_globals(
-        [
-            # model_class, optim_class and scheduler_class.
-            *(getattr(models, name) for name in models.classes),
-            *_subclasses_in(torch.optim, torch.optim.Optimizer),
-            *_subclasses_in(schedulers, schedulers.LRScheduler),
-            # metrics: objects, with the functions and the time steps that they hold.
-            *(getattr(metrics, name) for name in metrics.masked_metric_classes),
-            *(metrics.functional.mape, metrics.functional.smape, metrics.functional.pinball_loss),
-            *(F.l1_loss, F.mse_loss, jit_distributed_available, dim_zero_sum, partial, slice),
-            # *_kwargs taken from a Hydra configuration.
-            *_omegaconf_classes(),
-        ]
+    _allow(
+        # model_class, optim_class and scheduler_class.
+        *(getattr(models, name) for name in models.classes),
+        *_subclasses_in(torch.optim, torch.optim.Optimizer),
+        *_subclasses_in(schedulers, schedulers.LRScheduler),
+        # metrics: objects, with the functions and the time steps that they hold.
+        *(getattr(metrics, name) for name in metrics.masked_metric_classes),
+        *(metrics.functional.mape, metrics.functional.smape, metrics.functional.pinball_loss),
+        *(F.l1_loss, F.mse_loss, jit_distributed_available, dim_zero_sum, partial, slice),
+        # *_kwargs taken from a Hydra configuration.
+        *_omegaconf_classes(),
     )
 
 
@@ -121,10 +130,9 @@ def _subclasses_in(module: ModuleType, base: type) -> list[type]:
 def _omegaconf_classes() -> list[Any]:
     """Classes of the lists and mappings in a Hydra configuration, which stay what they are in it.
 
-    Such a node drags the whole configuration along, whose interpolations (``${...}``) reach the
-    resolvers that the running program has registered, and nothing else. Those of OmegaConf, Hydra
-    and tsl run no code; where a program registers ``eval`` as one, the text of a configuration is
-    code, and a stranger's checkpoint is to be trusted as little as a stranger's YAML.
+    Such a node drags the whole configuration along, whose interpolations (``${...}``) reach the resolvers that the
+    running program has registered: whoever reads one that a stranger wrote must not resolve it.
+    :func:`~tsl_latentgnn.engines.read_checkpoint` does not.
     """
     if importlib.util.find_spec("omegaconf") is None:
         return []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import IO, Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor
@@ -15,10 +17,20 @@ from torch.distributions import Normal
 
 from .._checks import check_choice, check_float, check_int
 from .._tsl import Data, Predictor
+from ..models import LatentGNNModel
 from ..nn import HorizonReadout, LatentGraph
 from .calibration import interval_factors, scaled_errors
 from .callbacks import DataCard, DenseStart, check_dense_start
-from .checkpoint import lacking, model_differences, read_checkpoint
+from .checkpoint import (
+    check_model,
+    lacking,
+    model_differences,
+    named_as,
+    not_finite,
+    read_checkpoint,
+    refuse,
+    shorten,
+)
 from .scaling import undo_scaler
 from .training_data import check_scaling
 
@@ -91,28 +103,48 @@ class LatentGNNPredictor(Predictor):
             self._check_teacher_forcing()
             check_dense_start("dense_epochs", self.dense_epochs, self.model)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write how the model is made also where it was made outside, and in types that a checkpoint may hold."""
+        super().on_save_checkpoint(checkpoint)
+        hparams = checkpoint.get("hyper_parameters") or {}
+        model = getattr(self.model, "_orig_mod", self.model)
+        if hparams.get("model_class") is None and isinstance(model, LatentGNNModel):
+            hparams = {**hparams, "model_class": type(model), "model_kwargs": model.arguments}
+        kwargs = hparams.get("model_kwargs")
+        if isinstance(kwargs, Mapping):
+            plain = {name: _to_plain(value) for name, value in kwargs.items()}
+            checkpoint["hyper_parameters"] = {**hparams, "model_kwargs": plain}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's, also from a compiled model into one that is not, and the other way."""
+        return super().load_state_dict(named_as(state_dict, self), *args, **kwargs)
+
     def load_model(self, filename: str | os.PathLike[str]) -> None:
         """Load the weights of a checkpoint into the model; nothing that the file may carry is run.
 
         Args:
-            filename (str): The checkpoint, of this model class with the same arguments.
+            filename (str): The checkpoint, of this model class with the same arguments; the one may be compiled
+                (``torch.compile``) and the other not.
 
         Raises:
-            ValueError: If the file is not a whole checkpoint, holds more than data, or is that of another model; the
-                message says what differs.
+            ValueError: If the file is not a whole checkpoint, holds more than data, is that of another model (the
+                message says what differs), or has weights that are NaN or Inf.
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(filename, "filename")
+        path = os.fspath(filename)
         missing = lacking(checkpoint, {"hyper_parameters": dict, "state_dict": dict})
         if missing:
             raise ValueError(
-                f"'filename' must be a checkpoint of a Predictor (got {os.fspath(filename)!r}, which lacks "
+                f"'filename' must be a checkpoint of a Predictor (got {path!r}, which lacks "
                 f"{', '.join(missing)}). Take one that Lightning wrote while it was trained."
             )
-        differences = model_differences(checkpoint, self)
+        with refuse("filename", path, "which cannot be compared with this one: "):
+            differences = model_differences(checkpoint, self)
+        differences = differences or shorten(not_finite(checkpoint["state_dict"]))
         if differences:
             raise ValueError(
-                f"'filename' must be a checkpoint of this model (got {os.fspath(filename)!r}, in which "
+                f"'filename' must be a checkpoint of this model (got {path!r}, in which "
                 f"{'; '.join(differences)}). Make the predictor with the arguments of its training."
             )
         self.load_state_dict(checkpoint["state_dict"])
@@ -123,17 +155,28 @@ class LatentGNNPredictor(Predictor):
     ) -> Any:
         """As Lightning's, with torch's ``weights_only`` safety, which Lightning turns off.
 
+        A model that is given as ``model=`` takes the weights; without one it is made as the checkpoint says.
+
         Raises:
-            ValueError: If the file is not a whole checkpoint, or holds more than data.
+            ValueError: If the file is not a whole checkpoint, holds more than data, does not say how its model is made,
+                or has weights that do not fit or are NaN or Inf.
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(checkpoint_path, "checkpoint_path")
+        path = checkpoint_path if isinstance(checkpoint_path, IO) else os.fspath(checkpoint_path)
+        if not {"model", "model_class", "model_kwargs"} & kwargs.keys():
+            check_model(checkpoint, "checkpoint_path", path)
+        elif kwargs.get("model") is not None and isinstance(checkpoint, dict):
+            hparams = checkpoint.get("hyper_parameters") or {}
+            rest = {k: v for k, v in hparams.items() if k not in ("model_class", "model_kwargs")}
+            checkpoint = {**checkpoint, "hyper_parameters": rest}
         # What Lightning reads is what was let through, written anew.
         memory = BytesIO()
         torch.save(checkpoint, memory)
         memory.seek(0)
-        # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
-        return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
+        with refuse("checkpoint_path", path, "which cannot be loaded: "):
+            # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
+            return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the dense start, where there is one; Lightning puts it in the place of the trainer's own."""
@@ -308,6 +351,18 @@ class LatentGNNPredictor(Predictor):
         self.log_metrics(metrics, batch_size=batch.batch_size)
         self.log_loss(split, loss, batch_size=batch.batch_size)
         return loss
+
+
+def _to_plain(value: Any) -> Any:
+    """An argument in a type that a checkpoint may hold."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if "omegaconf" in sys.modules:
+        from omegaconf import OmegaConf
+
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True)
+    return value
 
 
 def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:

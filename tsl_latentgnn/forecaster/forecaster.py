@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from .._checks import check_float_tensor
-from ..engines.checkpoint import read_checkpoint
+from ..engines.checkpoint import make_model, read_checkpoint, refuse
 from ..engines.data_card import DATA_CARD, Card, check_channels
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
@@ -67,13 +67,14 @@ class Forecaster:
         Raises:
             OSError: If there is no such file, or it may not be read.
             ValueError: If it is no checkpoint of a :class:`~tsl_latentgnn.models.LatentGNNModel`, may carry code, or
-                was written without :class:`~tsl_latentgnn.engines.DataCard`.
+                was written without :class:`~tsl_latentgnn.engines.DataCard`, or model, weights and card do not fit
+                together.
         """
         checkpoint = read_checkpoint(path, "checkpoint")
         path = os.fspath(path)
         hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
         model_class = hparams.get("model_class") if isinstance(hparams, dict) else None
-        if not isinstance(hparams, dict) or model_class is not LatentGNNModel:
+        if not (isinstance(model_class, type) and issubclass(model_class, LatentGNNModel)):
             came = getattr(model_class, "__name__", "none")
             raise ValueError(
                 f"'checkpoint' must be a Lightning checkpoint of a LatentGNNModel (got {path!r}, of {came})."
@@ -84,12 +85,9 @@ class Forecaster:
                 f"{DATA_CARD!r}). Train on data with a clock, with the callback tsl_latentgnn.engines.DataCard; "
                 "the benchmark has it."
             )
-        model = LatentGNNModel(**hparams["model_kwargs"])
-        weights = checkpoint["state_dict"].items()
-        model.load_state_dict(
-            {key.removeprefix("model."): v for key, v in weights if key.startswith("model.")}
-        )
-        return cls(model, checkpoint[DATA_CARD])
+        model = make_model(checkpoint, "checkpoint", path)
+        with refuse("checkpoint", path, f"whose {DATA_CARD!r} cannot be used: "):
+            return cls(model, checkpoint[DATA_CARD])
 
     @torch.no_grad()
     def __call__(

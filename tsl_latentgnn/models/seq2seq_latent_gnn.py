@@ -9,7 +9,7 @@ from torch.distributions import Distribution
 from torch.nn import Module
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int
-from ..nn.forecast import Forecast, gaussian
+from ..nn.forecast import Forecast
 from ..nn.latent_graph import LatentGraph
 from .latent_forecaster import LatentForecaster
 

@@ -102,5 +102,5 @@ def gaussian(mean: Tensor, scale: Tensor) -> Normal:
 
 
 def checks_numbers(mean: Tensor) -> bool | None:
-    """Whether a distribution checks its numbers and what it is asked for: not where a GPU would have to be waited for."""
+    """Whether a distribution checks its numbers and arguments: not where a GPU would have to be waited for."""
     return False if runs_ahead(mean) else None
