@@ -30,7 +30,7 @@ def add_table_options(parser: argparse.ArgumentParser) -> None:
 
 def read_tables(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     """Return the tables of the options ``names`` that are given, and the names of their columns."""
-    from ..forecaster.cells import to_table
+    from ..forecaster.columns import to_table
 
     tables = {name: getattr(options, name) for name in names}
     found = {name: to_table(name, path) for name, path in tables.items() if path is not None}

@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_choice
-from .cells import (
+from .columns import (
     Cells,
     count,
     few,

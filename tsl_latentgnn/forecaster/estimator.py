@@ -21,7 +21,7 @@ from ..models import LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
 from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
-from .cells import to_table
+from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
 from .forecaster import Forecaster as CheckpointForecaster
@@ -32,7 +32,7 @@ from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
 from .trained import Trained, levels_of
 from .training import loss_weights, train
-from .windows import Series, Windows
+from .batches import Series, Windows
 
 #: Quantiles of a forecast, where no others are asked for.
 LEVELS = (0.05, 0.5, 0.95)

@@ -12,7 +12,7 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_float
-from .cells import (
+from .columns import (
     Cells,
     count,
     few,

@@ -14,7 +14,7 @@ from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
 from .profile import Profile
-from .windows import Series
+from .batches import Series
 
 
 def duration(offset: pd.tseries.offsets.BaseOffset) -> pd.Timedelta:

@@ -17,7 +17,7 @@ from .conformal import Conformal
 from .covariates import Known, read_static
 from .panel import Panel, read_panel
 from .recipe import Recipe
-from .windows import Series, Windows
+from .batches import Series, Windows
 
 #: Windows that are forecast together.
 BATCH = 64

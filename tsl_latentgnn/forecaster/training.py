@@ -20,7 +20,7 @@ from ..engines.callbacks import DenseStart
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .settings import Settings
-from .windows import Batch, Windows
+from .batches import Batch, Windows
 
 #: How much more than usual a sensor may count, and how much less.
 MAX_WEIGHT = 4.0

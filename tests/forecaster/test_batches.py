@@ -1,4 +1,4 @@
-from tsl_latentgnn.forecaster.windows import Series, Windows
+from tsl_latentgnn.forecaster.batches import Series, Windows
 
 import numpy as np
 import torch
