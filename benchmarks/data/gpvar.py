@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tsl_latentgnn._files import replacing
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,7 +55,8 @@ class GPVAR120(GPVARDataset):
     def build(self) -> None:
         """Generate the series and store them."""
         x, y_opt, _ = self.generate_data(seed=self.seed)
-        np.save(self.required_files_paths[0], np.stack([x, y_opt]))
+        with replacing(self.required_files_paths[0]) as unfinished:
+            np.save(unfinished, np.stack([x, y_opt]))
 
     def load_raw(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the series, their optimal prediction and their mask, generated if they are not stored."""
