@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.nn import Module
 
+from ._files import replacing
+
 FORMATS = (".pt2", ".onnx")
 
 
@@ -65,10 +67,11 @@ def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[st
             "whose statistics leave masked nodes out; norm='layer' or None takes it."
         )
     program = _trace(model, inputs)
-    if path.suffix == ".pt2":
-        torch.export.save(program, path)
-    else:
-        _save_onnx(program, path)
+    with replacing(path) as unfinished:
+        if path.suffix == ".pt2":
+            torch.export.save(program, unfinished)
+        else:
+            _save_onnx(program, unfinished)
 
 
 def _trace(model: Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .._checks import read_positive
-from .tables import add_table_options, read_tables
+from .tables import add_table_options, check_out, read_tables, write_table
 
 HELP = "errors on later readings, beside the baselines"
 DESCRIPTION = """Forecast from several origins of a table, and compare with what came, beside the baselines.
@@ -40,8 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
+    check_out(options.out)
     from ..forecaster import Forecaster
-    from ..forecaster.tables import open_writer
 
     forecaster = Forecaster.load(options.model)
     tables = read_tables(options, ("readings", "past", "future"))
@@ -53,5 +53,4 @@ def run(options: argparse.Namespace) -> None:
         errors = result.by_step if options.by == "step" else result.by_sensor
         print(f"\nMAE by {options.by}:\n{errors.to_string(float_format='{:.4g}'.format)}")
     if options.out is not None:
-        with open_writer(options.out) as write:
-            write(result.forecasts)
+        write_table(result.forecasts, options.out)

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
+from .._files import replacing
 from .checkpoint import (
     lacking,
     model_differences,
@@ -165,22 +166,8 @@ class RunCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One name for each: what a killed run leaves is overwritten by the run that goes on.
-        unfinished = path.with_name(f"{path.name}.tmp")
-        try:
-            with open(unfinished, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        if hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with replacing(path, f"{path.name}.tmp") as unfinished, open(unfinished, "wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, **kwargs: Any) -> dict:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""

@@ -10,6 +10,7 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_choice
+from .clock import make_clock, name_of
 from .columns import (
     Cells,
     count,
@@ -21,7 +22,6 @@ from .columns import (
     to_table,
     to_zone,
 )
-from .clock import make_clock, name_of
 
 # More words than this in one column are names or sentences, not kinds.
 _MOST_CATEGORIES = 100

@@ -21,6 +21,7 @@ from ..models import LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
 from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
+from .batches import Series, Windows
 from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
@@ -30,9 +31,9 @@ from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
+from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
 from .training import loss_weights, train
-from .batches import Series, Windows
 
 #: Quantiles of a forecast, where no others are asked for.
 LEVELS = (0.05, 0.5, 0.95)
@@ -471,6 +472,12 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self)
         edges: pd.DataFrame = self.model_.edges
         return edges.copy()
+
+    def streamed(self) -> StreamedForecaster:
+        """Return what forecasts from windows of readings as they come, without covariates."""
+        check_is_fitted(self)
+        missing = np.atleast_1d([] if self.missing is None else self.missing).tolist()
+        return StreamedForecaster(self.model_, missing[0] if len(missing) == 1 else None)
 
     # Saving --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from ..engines.checkpoint import make_model, read_checkpoint, refuse
 from ..engines.data_card import DATA_CARD, Card, check_channels
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
+from ..nn.forecast import gaussian
 
 
 class Forecasts(NamedTuple):
@@ -58,7 +59,7 @@ class Forecaster:
         self.zone = card.zone
         #: Reading that stands for a missing one, as in the training; ``None`` if none does.
         self.missing = card.missing
-        self.is_gaussian = model.likelihood == "gaussian"
+        self.is_gaussian = self.is_probabilistic = model.likelihood == "gaussian"
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Forecaster:
@@ -118,12 +119,20 @@ class Forecaster:
         scaler = self.card.scaler
         mean = scaler.inverse_transform(forecast.mean)
         quantiles = mean.new_empty(*mean.shape, 0)
-        if self.is_gaussian:
+        if forecast.scale is not None:
             standard = torch.special.ndtri(torch.tensor(list(levels), dtype=mean.dtype))
-            scale = undo_scaler(forecast.distribution, scaler).scale
+            scale = undo_scaler(gaussian(forecast.mean, forecast.scale), scaler).scale
             quantiles = mean.unsqueeze(-1) + scale.unsqueeze(-1) * standard
         return Forecasts(mean.squeeze(-1).numpy(), quantiles.squeeze(-2).numpy())
 
     def times(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
         """Return the time stamps ``[b * horizon]`` of the forecasts, window by window."""
         return self.card.times(issued, self.card.forecast_steps())
+
+    def origins(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
+        """Return the time stamps ``[b]`` of the last rows by the clock of the training."""
+        return self.card.times(issued, [0])
+
+    def names(self, levels: Sequence[float]) -> list[str]:
+        """Return the names of the columns of a forecast and its quantiles."""
+        return ["forecast", *(f"q{level:g}" for level in levels)]

@@ -12,6 +12,7 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_float
+from .clock import name_of, set_clock, to_freq
 from .columns import (
     Cells,
     count,
@@ -24,7 +25,6 @@ from .columns import (
     to_table,
     to_zone,
 )
-from .clock import name_of, set_clock, to_freq
 
 
 class PanelLike(Protocol):

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .batches import Series
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
 from .profile import Profile
-from .batches import Series
 
 
 def duration(offset: pd.tseries.offsets.BaseOffset) -> pd.Timedelta:

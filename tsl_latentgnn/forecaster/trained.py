@@ -12,12 +12,11 @@ import pandas as pd
 import torch
 
 from ..models import LatentForecaster
-from .clock import make_clock
+from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
 from .panel import Panel, read_panel
 from .recipe import Recipe
-from .batches import Series, Windows
 
 #: Windows that are forecast together.
 BATCH = 64
@@ -164,24 +163,6 @@ class Trained:
             quantiles = np.maximum(quantiles, recipe.floor[:, None])
         mean = np.maximum(mean, recipe.floor)
         return Forecasts(scale.undo(y), mean, below, above, quantiles, tuple(levels))
-
-    def __call__(
-        self, windows: np.ndarray, issued: Sequence[pd.Timestamp], levels: Sequence[float] = ()
-    ) -> Forecasts:
-        """Forecast the steps after each of some windows of readings ``[b window n]``, NaN where one is missing."""
-        values = np.asarray(windows, dtype=np.float32)[..., None]
-        step, horizon = self.recipe.offset, self.recipe.horizon
-        gap = np.full((horizon, *values.shape[2:]), np.nan, np.float32)
-        # One window after the other, each with the steps that it is to forecast.
-        rows = np.concatenate([np.concatenate([window, gap]) for window in values])
-        times = [
-            make_clock(at - (self.window - 1) * step, self.window + horizon, step) for at in issued
-        ]
-        index = times[0].append(times[1:])
-        recipe = self.recipe
-        panel = Panel(rows, index, step, recipe.sensors, recipe.channels)
-        last = np.arange(len(values)) * (self.window + horizon) + self.window - 1
-        return self.forecast(recipe.series(panel), last, levels)
 
     @torch.no_grad()
     def mean_graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:

@@ -297,6 +297,10 @@ def _merge(parts: list[tuple[Tensor, ...]], values: Tensor, indices: Tensor) -> 
     indices.copy_(torch.cat([part[1] for part in parts], 1).gather(1, place))
 
 
+#: What helps whoever has a matrix.
+_OF_DENSE = " Of a dense adjacency with sources as rows, take torch_geometric.utils.dense_to_sparse(adjacency)[0]."
+
+
 def candidate_table(candidates: Tensor, num_nodes: int, self_loops: bool) -> Tensor:
     r"""Sources that each target may choose from, as rows of a table.
 
@@ -312,11 +316,14 @@ def candidate_table(candidates: Tensor, num_nodes: int, self_loops: bool) -> Ten
 
     Raises:
         TypeError: If ``candidates`` does not hold 64-bit integers.
-        ValueError: If it has another shape, names a node that is not there, or holds no candidate.
+        ValueError: If it has another shape, names a node that is not there, holds no candidate, or is a square matrix
+            in which a source comes twice in a row, such as a dense adjacency.
     """
     if not isinstance(candidates, Tensor) or candidates.dtype != torch.long:
         came = candidates.dtype if isinstance(candidates, Tensor) else type(candidates).__name__
-        raise TypeError(f"'candidates' must be a torch.long tensor [2, E] or [N, C] (got {came}).")
+        raise TypeError(
+            f"'candidates' must be a torch.long tensor [2, E] or [N, C] (got {came}).{_OF_DENSE}"
+        )
     if candidates.dim() != 2 or candidates.size(0) not in (2, num_nodes):
         raise ValueError(
             f"'candidates' must have shape [2, E] or [N, C] with N={num_nodes} "
@@ -324,6 +331,14 @@ def candidate_table(candidates: Tensor, num_nodes: int, self_loops: bool) -> Ten
         )
     nodes = torch.arange(num_nodes, device=candidates.device)
     edges = candidates.size(0) == 2
+    if not edges and candidates.size(1) == num_nodes:
+        row = candidates.sort(-1).values
+        if bool(((row[:, 1:] == row[:, :-1]) & (row[:, 1:] >= 0)).any()):
+            raise ValueError(
+                "'candidates' [N, C] must name a source once in each row (got a square matrix with "
+                f"{int(candidates.min())} to {int(candidates.max())} in it, some of them several times in a row)."
+                f"{_OF_DENSE}"
+            )
     lowest = 0 if edges else -1
     if candidates.numel() > 0 and not lowest <= candidates.min() <= candidates.max() < num_nodes:
         raise ValueError(
