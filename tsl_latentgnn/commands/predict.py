@@ -100,11 +100,7 @@ def _check(options: argparse.Namespace, is_folder: bool) -> None:
         return
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"'--out' must end with .csv or .parquet (got {str(out)!r})")
-    inputs = {
-        "READINGS": readings,
-        "MODEL": options.model,
-        **dict(zip(given, filter(None, tabular.values()))),
-    }
+    inputs = {"READINGS": readings, "MODEL": options.model, **given}
     if readings == "-":
         with suppress(OSError, ValueError, AttributeError):  # no file, or closed
             inputs["READINGS"] = sys.stdin.fileno()
