@@ -13,6 +13,8 @@ from torch import Tensor
 
 #: The largest size that torch takes.
 LARGEST_INT = 2**63 - 1
+#: Devices that go on while a check of values is under way, and raise when they come to it.
+ASYNC_DEVICES = ("cuda",)
 
 
 def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -136,9 +138,21 @@ def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
         raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
 
 
+def runs_ahead(value: Tensor) -> bool:
+    """Whether ``value`` is on a device that would have to be waited for to see it."""
+    return value.device.type in ASYNC_DEVICES
+
+
 def check_finite(name: str, value: Tensor, hint: str = "") -> None:
-    """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export."""
+    """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export.
+
+    On a GPU nobody waits for the answer: a value that is not finite fails an assertion of the device, which CUDA
+    reports at some later call, and from which the process does not recover.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
+        return
+    if runs_ahead(value):
+        torch._assert_async(torch.isfinite(value).all(), f"'{name}' must be finite.{hint}")
         return
     if not bool(torch.isfinite(value).all()):
         count = int((~torch.isfinite(value)).sum())

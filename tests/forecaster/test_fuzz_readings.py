@@ -94,11 +94,10 @@ def write(lines, sep):
 
 def clean(text, sep, missing):
     """The table as pandas reads it, each cell by itself; raises where one is no number."""
-    options = {"sep": sep, "dtype": str, "keep_default_na": False, "skip_blank_lines": True}
+    options = {"sep": sep, "dtype": str, "keep_default_na": False, "header": None}
     frame = pd.read_csv(io.StringIO(text, newline=""), **options)
-    frame = frame.loc[:, [not str(name).startswith("Unnamed") for name in frame.columns]]
-    frame = frame[(frame.map(str.strip) != "").any(axis=1)]
-    frame = frame.set_index(frame.columns[0]).rename(columns=str.strip)[SENSORS]
+    frame = frame[(frame.map(str.strip) != "").any(axis=1)].set_index(0)
+    frame = frame.iloc[1:].set_axis(frame.iloc[0].str.strip().tolist(), axis=1)[SENSORS]
     words = ["", "nan", "na", "n/a", "<na>", "#n/a", "null", "none", *missing]
     blank = frame.map(lambda cell: cell.strip().lower() in words)
     values = frame.where(~blank).apply(pd.to_numeric).astype(float).astype(np.float32)

@@ -108,12 +108,10 @@ class _Prediction:
         is_stream = options.readings == "-"
         forecaster = Forecaster.from_checkpoint(options.checkpoint)
         levels = options.quantiles if forecaster.is_gaussian else []
-        missing = getattr(forecaster, "missing", None)
-        if options.missing is None and missing is not None:
-            self.read_options = replace(self.read_options, missing=(missing,))
-        zone = getattr(forecaster, "zone", None)
+        if options.missing is None and forecaster.missing is not None:
+            self.read_options = replace(self.read_options, missing=(forecaster.missing,))
         rows = read_rows(
-            options.readings, forecaster.sensors, self.read_options, zone, self._refuse
+            options.readings, forecaster.sensors, self.read_options, forecaster.zone, self._refuse
         )
         window, step = forecaster.window, forecaster.step
         windows = roll(self._count(rows), window, step, options.stride, self._refuse, _say)

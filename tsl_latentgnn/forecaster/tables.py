@@ -48,10 +48,8 @@ def _times(
     forecaster: Forecaster, issued: Sequence[pd.Timestamp]
 ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
     """Time stamps ``[b * horizon]`` at which forecasts are issued, and of which they are."""
-    horizon = forecaster.horizon
-    at = pd.DatetimeIndex(issued).as_unit("ns").repeat(horizon)
-    ahead = np.tile(np.arange(1, horizon + 1), len(issued))
-    return at, at + pd.to_timedelta(ahead * forecaster.step.value)
+    at = forecaster.card.times(issued, [0]).repeat(forecaster.horizon)
+    return at, forecaster.times(issued)
 
 
 def _quantile_names(levels: Sequence[float]) -> list[str]:

@@ -156,13 +156,15 @@ class LatentGraphEncoder(Module):
         if mask is None:
             args = (rows, graphs, num_graphs) if self.norm == "graph" else (rows,)
             return norm(*args).view(h.shape)
+        if self.norm == "graph":
+            # Who is away makes a graph of its own: to pick out the others a GPU would have to be waited for.
+            present = mask.flatten()
+            out = norm(rows, graphs.masked_fill(~present, num_graphs), num_graphs + 1)
+            return torch.where(present.unsqueeze(-1), out.to(rows.dtype), rows).view(h.shape)
         present = mask.flatten().nonzero().squeeze(-1)
         if present.numel() == 0:
             return h
-        args = (rows[present],)
-        if self.norm == "graph":
-            args = (rows[present], graphs[present], num_graphs)
-        return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
+        return rows.index_copy(0, present, norm(rows[present]).to(rows.dtype)).view(h.shape)
 
 
 def _mean_over_steps(h: Tensor, mask: Tensor | None) -> Tensor:

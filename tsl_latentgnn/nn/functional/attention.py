@@ -56,12 +56,12 @@ def topk_scores(
         :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
         the places that are left.
     """
+    # The mean over the heads is one product over all channels.
+    factors = query.flatten(2), key.flatten(2)
     query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
-    # The mean over the heads is one product over all channels.
-    factors = query.flatten(2), key.flatten(2)
     mean_scale = scale / heads
     present = None
     if candidates is None:
