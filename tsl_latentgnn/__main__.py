@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from ._checks import read_positive
-from .commands import backtest, fit, graph
+from .commands import backtest, fit, graph, report
 from .forecaster import Forecaster, read_rows, roll
 from .forecaster.readings import Row
 from .forecaster.tables import open_writer, to_frame
 
-COMMANDS = {"fit": fit, "backtest": backtest, "graph": graph}
+COMMANDS = {"fit": fit, "backtest": backtest, "graph": graph, "report": report}
 
 _PREDICT = """Forecasts from a checkpoint and a table of recent readings.
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (OSError, ValueError, TypeError, FloatingPointError) as error:
+    except (OSError, ValueError, TypeError, FloatingPointError, ImportError) as error:
         options.parser.exit(2, f"{options.parser.prog}: error: {error}\n")
     except KeyboardInterrupt:
         options.parser.exit(130)
