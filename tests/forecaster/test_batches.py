@@ -16,6 +16,7 @@ def make_series(rows=12):
     x[5, 0] = x[6, 1] = torch.nan
     return Series(
         x=x,
+        values=x.numpy(),
         known=draw(rows + HORIZON, 2),
         own=draw(rows + HORIZON, NODES, 1),
         past=draw(rows, 3),

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from .._ending import Whole
 
-COMMANDS = ("fit", "predict", "backtest", "graph")
+COMMANDS = ("fit", "predict", "backtest", "graph", "report")
 
 
 def run(arguments: Sequence[str] | None, whole: Whole) -> None:

@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adaptive", action="store_true", help="let the intervals follow how often they held"
     )
-    parser.add_argument("--by", choices=("step", "sensor"), help="print the errors of each, too")
+    parser.add_argument(
+        "--by", choices=("step", "time", "sensor"), help="print the errors of each, too"
+    )
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="keep the forecasts, .csv or .parquet"
     )
@@ -50,7 +52,9 @@ def run(options: argparse.Namespace) -> None:
     )
     print(result)
     if options.by is not None:
-        errors = result.by_step if options.by == "step" else result.by_sensor
+        errors = {"step": result.by_step, "time": result.by_time, "sensor": result.by_sensor}[
+            options.by
+        ]
         print(f"\nMAE by {options.by}:\n{errors.to_string(float_format='{:.4g}'.format)}")
     if options.out is not None:
         write_table(result.forecasts, options.out)

@@ -25,6 +25,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--horizon", type=read_positive, default=12, help="steps to forecast (default: 12)"
     )
     parser.add_argument("--static", metavar="FILE", help="table of features of the sensors")
+    parser.add_argument(
+        "--report", metavar="FILE", help=".html: also write the page of the command report"
+    )
     add_table_options(parser)
     model = parser.add_argument_group("the model (by default, what follows from the readings)")
     model.add_argument("--window", type=read_positive, help="steps that a forecast sees")
@@ -71,6 +74,11 @@ def run(options: argparse.Namespace) -> None:
     """Do it."""
     from ..forecaster import Forecaster
 
+    if options.report is not None:
+        from ..report import build_report
+        from ..report.page import check_report
+
+        check_report(options.report)  # before the training, not behind it
     tables = read_tables(options, ("readings", "past", "future", "static"))
     same = ("horizon", "window", "freq", "holidays", "new_sensors", "scaling", "k_neighbors")
     training = ("missing", "batch_size", "epochs", "patience", "lr", "seed", "accelerator")
@@ -82,3 +90,7 @@ def run(options: argparse.Namespace) -> None:
     forecaster.fit(**tables, folder=options.resume)
     forecaster.save(options.out)
     print(f"The forecaster is in {options.out}.")
+    if options.report is not None:
+        tables.pop("static", None)
+        build_report(forecaster, path=options.report, **tables)
+        print(f"The report is {options.report}.")

@@ -33,6 +33,7 @@ class Series:
 
     Args:
         x: Readings ``[t n c]``, NaN where one is missing.
+        values: The same in their own unit, as they came: scaling and back is not exact, and half of a count's are 0.
         known: Calendar and future covariates ``[t + horizon, f]``, the same for all sensors.
         own: Future covariates of each sensor ``[t + horizon, n, f]``.
         past: Covariates up to now ``[t, f]`` or ``[t, n, f]``.
@@ -41,6 +42,7 @@ class Series:
     """
 
     x: Tensor
+    values: np.ndarray
     known: Tensor
     own: Tensor | None = None
     past: Tensor | None = None

@@ -183,6 +183,7 @@ class Recipe:
                 usual[: len(profile)] = profile
         return Series(
             x=self.scale(panel.values),
+            values=panel.values,
             known=torch.from_numpy(np.concatenate(known, 1)),
             own=own,
             past=None if self.past is None or past is None else self.past[1](past.values),

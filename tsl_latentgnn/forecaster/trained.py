@@ -153,8 +153,8 @@ class Trained:
         parts = []
         for batch in Windows(series, last, self.window, recipe.horizon).loader(BATCH):
             forecast = self.network.forecast(**batch.inputs)
-            parts.append((batch.y, forecast.mean, *forecast.spread))
-        y, mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+            parts.append((forecast.mean, *forecast.spread))
+        mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         scale = recipe.scale
         mean, below, above = scale.undo(mean), below * scale.scale, above * scale.scale
         quantiles = np.empty((*mean.shape, 0), np.float32)
@@ -162,7 +162,12 @@ class Trained:
             quantiles = self.conformal.quantiles(levels, mean, below, above)
             quantiles = np.maximum(quantiles, recipe.floor[:, None])
         mean = np.maximum(mean, recipe.floor)
-        return Forecasts(scale.undo(y), mean, below, above, quantiles, tuple(levels))
+        rows = last[:, None] + np.arange(1, recipe.horizon + 1)
+        ends = len(series.values)
+        y = np.where(
+            (rows < ends)[..., None, None], series.values[np.minimum(rows, ends - 1)], np.nan
+        )
+        return Forecasts(y, mean, below, above, quantiles, tuple(levels))
 
     @torch.no_grad()
     def mean_graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
