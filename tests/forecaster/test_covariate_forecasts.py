@@ -59,7 +59,12 @@ def test_a_past_covariate_of_each_sensor_is_used():
 def test_covariates_and_features_are_saved(tmp_path):
     readings, driver = driven()
     static = pd.DataFrame(
-        {"unique_id": list("abc"), "lat": [1.0, 2.0, 3.0], "lon": [4.0, 5.0, 6.0], "kind": ["x", "y", "x"]}
+        {
+            "unique_id": list("abc"),
+            "lat": [1.0, 2.0, 3.0],
+            "lon": [4.0, 5.0, 6.0],
+            "kind": ["x", "y", "x"],
+        }
     )
     options = {**QUICK, "epochs": 1}
     forecaster = Forecaster(**options).fit(

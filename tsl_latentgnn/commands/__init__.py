@@ -12,7 +12,7 @@ from typing import TextIO
 
 from .._ending import Whole
 
-COMMANDS = ("fit", "predict", "backtest", "graph", "report")
+COMMANDS = ("fit", "predict", "backtest", "graph", "report", "tune", "serve", "export")
 
 
 def run(arguments: Sequence[str] | None, whole: Whole) -> None:

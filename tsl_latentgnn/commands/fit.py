@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .._checks import read_positive
 from .tables import add_table_options, read_tables
+
+if TYPE_CHECKING:
+    from ..forecaster import Forecaster
 
 HELP = "learn from a table of readings"
 DESCRIPTION = """Learn from a table of readings, and keep the forecaster in a folder.
@@ -21,14 +25,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
     parser.add_argument("readings", metavar="READINGS", help=".csv, .csv.gz, .parquet or .h5")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="where the model is kept")
+    add_forecaster_options(parser)
+    add_table_options(parser)
+    parser.add_argument(
+        "--report", metavar="FILE", help=".html: also write the page of the command report"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="FOLDER",
+        help="keep each epoch there, and go on from it if the training was ended",
+    )
+
+
+def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of a forecaster."""
     parser.add_argument(
         "--horizon", type=read_positive, default=12, help="steps to forecast (default: 12)"
     )
     parser.add_argument("--static", metavar="FILE", help="table of features of the sensors")
-    parser.add_argument(
-        "--report", metavar="FILE", help=".html: also write the page of the command report"
-    )
-    add_table_options(parser)
     model = parser.add_argument_group("the model (by default, what follows from the readings)")
     model.add_argument("--window", type=read_positive, help="steps that a forecast sees")
     model.add_argument("--freq", help="step of the clock, such as 5min, h or D")
@@ -63,30 +77,30 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--lr", type=float, help="largest learning rate")
     training.add_argument("--seed", type=int, default=0, help="(default: 0)")
     training.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
-    training.add_argument(
-        "--resume",
-        metavar="FOLDER",
-        help="keep each epoch there, and go on from it if the training was ended",
+
+
+def make_forecaster(options: argparse.Namespace) -> Forecaster:
+    """Return the untrained forecaster that the options say."""
+    from ..forecaster import Forecaster
+
+    same = ("horizon", "window", "freq", "holidays", "new_sensors", "scaling", "k_neighbors")
+    training = ("missing", "batch_size", "epochs", "patience", "lr", "seed", "accelerator")
+    return Forecaster(
+        **{name: getattr(options, name) for name in (*same, *training)},
+        likelihood=None if options.likelihood == "none" else options.likelihood,
+        profile=not options.no_profile,
     )
 
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
-    from ..forecaster import Forecaster
-
     if options.report is not None:
         from ..report import build_report
         from ..report.page import check_report
 
         check_report(options.report)  # before the training, not behind it
     tables = read_tables(options, ("readings", "past", "future", "static"))
-    same = ("horizon", "window", "freq", "holidays", "new_sensors", "scaling", "k_neighbors")
-    training = ("missing", "batch_size", "epochs", "patience", "lr", "seed", "accelerator")
-    forecaster = Forecaster(
-        **{name: getattr(options, name) for name in (*same, *training)},
-        likelihood=None if options.likelihood == "none" else options.likelihood,
-        profile=not options.no_profile,
-    )
+    forecaster = make_forecaster(options)
     forecaster.fit(**tables, folder=options.resume)
     forecaster.save(options.out)
     print(f"The forecaster is in {options.out}.")

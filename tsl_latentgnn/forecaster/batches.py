@@ -50,6 +50,52 @@ class Series:
     static: Tensor | None = None
 
 
+def make_inputs(
+    x: Tensor,
+    known: Tensor,
+    own: Tensor | None = None,
+    past: Tensor | None = None,
+    profile: Tensor | None = None,
+    static: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Return the arguments of :meth:`LatentForecaster.forecast` for a batch of windows.
+
+    They are those of :class:`Series`, of each window: what reaches ahead is ``[b window+horizon ...]``, the rest
+    ``[b window ...]``, but for ``static`` ``[n f]``.
+    """
+    batch, window, nodes, _ = x.shape
+    horizon = known.size(1) - window
+    present = x.isfinite()
+    x = x.masked_fill(~present, 0.0)
+
+    def spread(value: Tensor) -> Tensor:
+        """``value`` for every sensor."""
+        if value.dim() == 3:
+            value = value.unsqueeze(2)
+        return value.expand(-1, -1, nodes, -1)
+
+    u, u_future = [spread(known[:, :window])], [spread(known[:, window:])]
+    if own is not None:
+        u.append(own[:, :window])
+        u_future.append(own[:, window:])
+    if past is not None:
+        u.append(spread(past))
+    if profile is not None:
+        u.append((x - profile[:, :window]).masked_fill(~present, 0.0))
+        now = last_reading(x, present).unsqueeze(1)
+        u_future.append(profile[:, window:] - now)
+    if static is not None:
+        still = static.expand(batch, window, -1, -1)
+        u.append(still)
+        u_future.append(still[:, :1].expand(-1, horizon, -1, -1))
+    inputs = {"x": x, "input_mask": present}
+    for name, parts in (("u", u), ("u_future", u_future)):
+        features = torch.cat(parts, -1)
+        if features.size(-1) > 0:
+            inputs[name] = features
+    return inputs
+
+
 class Windows(Dataset[Batch]):
     """Batches of windows, cut from a series when they are asked for.
 
@@ -70,38 +116,16 @@ class Windows(Dataset[Batch]):
     def __getitem__(self, chosen: list[int]) -> Batch:
         """Return one batch of the windows of these numbers."""
         series, last = self.series, self.last[chosen].unsqueeze(1)
-        seen = last + torch.arange(1 - self.window, 1)
-        ahead = last + torch.arange(1, self.horizon + 1)
-        x = series.x[seen]
-        present = x.isfinite()
-        x = x.masked_fill(~present, 0.0)
-        batch, _, nodes, _ = x.shape
-
-        def spread(value: Tensor) -> Tensor:
-            """``value`` for every sensor."""
-            if value.dim() == 3:
-                value = value.unsqueeze(2)
-            return value.expand(-1, -1, nodes, -1)
-
-        u, u_future = [spread(series.known[seen])], [spread(series.known[ahead])]
-        if series.own is not None:
-            u.append(series.own[seen])
-            u_future.append(series.own[ahead])
-        if series.past is not None:
-            u.append(spread(series.past[seen]))
-        if series.profile is not None:
-            u.append((x - series.profile[seen]).masked_fill(~present, 0.0))
-            now = last_reading(x, present).unsqueeze(1)
-            u_future.append(series.profile[ahead] - now)
-        if series.static is not None:
-            static = series.static.expand(batch, self.window, -1, -1)
-            u.append(static)
-            u_future.append(static[:, :1].expand(-1, self.horizon, -1, -1))
-        inputs = {"x": x, "input_mask": present}
-        for name, parts in (("u", u), ("u_future", u_future)):
-            features = torch.cat(parts, -1)
-            if features.size(-1) > 0:
-                inputs[name] = features
+        span = last + torch.arange(1 - self.window, self.horizon + 1)
+        seen, ahead = span[:, : self.window], span[:, self.window :]
+        inputs = make_inputs(
+            series.x[seen],
+            series.known[span],
+            own=None if series.own is None else series.own[span],
+            past=None if series.past is None else series.past[seen],
+            profile=None if series.profile is None else series.profile[span],
+            static=series.static,
+        )
         ends = len(series.x)
         if int(ahead.max()) < ends:
             return Batch(inputs, series.x[ahead])
