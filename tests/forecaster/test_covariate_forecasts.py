@@ -1,10 +1,10 @@
 """Covariates, features of the sensors, and sensors that were not trained on."""
 
+from tsl_latentgnn import Forecaster
+
 import numpy as np
 import pandas as pd
 import pytest
-
-from tsl_latentgnn import Forecaster
 
 QUICK = {"horizon": 3, "window": 6, "epochs": 8, "verbose": False, "accelerator": "cpu"}
 INDEX = pd.date_range("2024-03-04", periods=603, freq="h", name="ds")
