@@ -132,7 +132,7 @@ def exporting(monkeypatch):
 
     def switch(on):
         for module in (edge_ops, select_sources):
-            monkeypatch.setattr(module, "is_exporting", lambda: on)
+            monkeypatch.setattr(module, "needs_plain_ops", lambda: on)
 
     return switch
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 #: The largest size that torch takes.
 LARGEST_INT = 2**63 - 1
@@ -137,11 +138,18 @@ def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
 
 
 def check_finite(name: str, value: Tensor, hint: str = "") -> None:
-    """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export."""
+    """Raise if ``value`` holds a NaN or an Inf; skipped where values are not to be looked at, as under compile."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
+        return
+    if is_transformed():
         return
     if not bool(torch.isfinite(value).all()):
         count = int((~torch.isfinite(value)).sum())
         raise ValueError(
             f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
         )
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func``, or forward-mode differentiation, looks on."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

@@ -61,7 +61,10 @@ class LatentCorrelationGCN(MessagePassing):
 
     Only the scores of chosen sources have a gradient, so that a source that is never chosen is never learned. While
     the attribute ``dense_training`` is ``True``, training attends to all sources and teaches all scores, at the cost
-    of dense attention; evaluation keeps to the best :math:`k`. The gradient itself cannot be differentiated.
+    of dense attention; evaluation keeps to the best :math:`k`.
+
+    Gradients can be differentiated again, and ``torch.func`` transforms the layer (``grad``, ``vmap``, ``jacrev``,
+    ``jacfwd``). Both write a row per edge to memory, and a transform sees the scores of all pairs of nodes at once.
 
     Args:
         in_features (int): Size of each input node :math:`F`.

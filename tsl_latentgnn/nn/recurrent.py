@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import LSTM, Linear, Module
 from torch.nn import functional as F
 
-from .._checks import check_float, check_float_tensor, check_int, check_shape
+from .._checks import check_float, check_float_tensor, check_int, check_shape, is_transformed
 from .functional.attention import dot_attention
 
 
@@ -208,8 +208,10 @@ def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Ten
     """Run an LSTM, on CPUs without autocast where PyTorch cannot train one in what autocast asks for.
 
     That is float16 on every CPU, and bfloat16 unless :data:`BFLOAT16_LSTM`. The states are then of the dtype of the
-    parameters, as they are of PyTorch's own LSTM without oneDNN.
+    parameters, as they are of PyTorch's own LSTM without oneDNN. What ``torch.func`` transforms is the formula itself.
     """
+    if is_transformed():
+        return _unroll(lstm, x, state)
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return lstm(x, state)
     if BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16:
@@ -219,6 +221,28 @@ def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Ten
         return lstm(
             x.to(dtype), None if state is None else (state[0].to(dtype), state[1].to(dtype))
         )
+
+
+def _unroll(lstm: LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+    """An LSTM in plain operators, each of which a transform can batch and differentiate."""
+    size = (lstm.num_layers, x.size(0), lstm.hidden_size)
+    hidden, cell = state if state is not None else (x.new_zeros(size), x.new_zeros(size))
+    finals = []
+    for layer in range(lstm.num_layers):
+        if layer > 0:
+            x = F.dropout(x, lstm.dropout, lstm.training)
+        w_input, w_state, b_input, b_state = lstm.all_weights[layer]
+        h, c = hidden[layer], cell[layer]
+        steps = []
+        for inputs in F.linear(x, w_input, b_input).unbind(1):
+            gates = inputs + F.linear(h, w_state, b_state)
+            into, forget, new, out = gates.chunk(4, -1)
+            c = forget.sigmoid() * c + into.sigmoid() * new.tanh()
+            h = out.sigmoid() * c.tanh()
+            steps.append(h)
+        x = torch.stack(steps, 1)
+        finals.append((h, c))
+    return x, (torch.stack([h for h, _ in finals]), torch.stack([c for _, c in finals]))
 
 
 def _has_bfloat16_lstm() -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from .edges import edge_score, edge_sum, precise
+from ..._checks import is_transformed
+from .edges import edge_score, edge_sum, is_differentiated_again, precise
 from .select import select_candidates, select_sources
 
 
@@ -159,7 +159,17 @@ def dot_attention(query: Tensor, memory: Tensor) -> Tensor:
     """
     # Autocast would cast what a Function computes, but not what it saves for its backward.
     with torch.autocast(query.device.type, enabled=False):
-        return _DotAttention.apply(query, memory.to(query.dtype))
+        memory = memory.to(query.dtype)
+        if is_transformed():
+            return torch.bmm(_dot_weights(query, memory), memory)
+        return _DotAttention.apply(query, memory)
+
+
+def _dot_weights(query: Tensor, memory: Tensor) -> Tensor:
+    """Weights ``[S, 1, T]`` of :func:`dot_attention`."""
+    # Not over the last dimension, where the softmax of short rows is slow.
+    scores = torch.bmm(memory, query.transpose(1, 2) * memory.size(2) ** -0.5)
+    return scores.softmax(1).transpose(1, 2)
 
 
 class _DotAttention(Function):
@@ -167,19 +177,17 @@ class _DotAttention(Function):
     # two and their sum.
     @staticmethod
     def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
-        ctx.scale = memory.size(2) ** -0.5
-        # Not over the last dimension, where the softmax of short rows is slow.
-        scores = torch.bmm(memory, query.transpose(1, 2) * ctx.scale)
-        weights = scores.softmax(1).transpose(1, 2)
+        weights = _dot_weights(query, memory)
         ctx.save_for_backward(query, memory, weights)
         return torch.bmm(weights, memory)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         query, memory, weights = ctx.saved_tensors
+        if is_differentiated_again():  # by what the weights came from, too
+            weights = _dot_weights(query, memory)
         to_weights = torch.bmm(grad, memory.transpose(1, 2))
         mean = (weights * to_weights).sum(-1, keepdim=True)
-        to_scores = weights * (to_weights - mean) * ctx.scale
+        to_scores = weights * (to_weights - mean) * memory.size(2) ** -0.5
         rows = torch.cat([weights, to_scores], 1).transpose(1, 2)
         return torch.bmm(to_scores, memory), torch.bmm(rows, torch.cat([grad, query], 1))
