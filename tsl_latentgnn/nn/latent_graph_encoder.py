@@ -77,15 +77,26 @@ class LatentGraphEncoder(Module):
             for _ in range(num_layers)
         ]
         self.convs = ModuleList(convs)
-        if check_bool("shared_static", shared_static):
-            first, *others = (conv.learner for conv in convs)
-            if first.static is None:
-                raise ValueError(
-                    "'shared_static' must be False when static=None: there is nothing to share."
-                )
+        self.shared_static = check_bool("shared_static", shared_static)
+        if shared_static and convs[0].learner.static is None:
+            raise ValueError(
+                "'shared_static' must be False when static=None: there is nothing to share."
+            )
+        self._share_static()
+        self.register_load_state_dict_post_hook(_share_static_again)
+        self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
+
+    def _share_static(self) -> None:
+        if self.shared_static:
+            first, *others = (conv.learner for conv in self.convs)
             for learner in others:
                 learner.share_static(first)
-        self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's, which makes a parameter anew for each layer, such as in ``to_empty``."""
+        super()._apply(*args, **kwargs)
+        self._share_static()
+        return self
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -153,7 +164,7 @@ class LatentGraphEncoder(Module):
         rows = h.flatten(0, -2)
         num_graphs = rows.size(0) // h.size(-2)
         graphs = torch.arange(num_graphs, device=h.device).repeat_interleave(h.size(-2))
-        if mask is None:
+        if mask is None or mask.is_meta:  # which has the shapes alone
             args = (rows, graphs, num_graphs) if self.norm == "graph" else (rows,)
             return norm(*args).view(h.shape)
         present = mask.flatten().nonzero().squeeze(-1)
@@ -163,6 +174,11 @@ class LatentGraphEncoder(Module):
         if self.norm == "graph":
             args = (rows[present], graphs[present], num_graphs)
         return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
+
+
+def _share_static_again(encoder: LatentGraphEncoder, _: Any) -> None:
+    """After a state was loaded with ``assign=True``, which puts a parameter in the place of each."""
+    encoder._share_static()
 
 
 def _mean_over_steps(h: Tensor, mask: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ..._checks import is_transformed
-from .edges import edge_score, edge_sum, is_differentiated_again, precise
+from .edges import edge_score, edge_sum, is_differentiated_again, precise, without_autocast
 from .select import select_candidates, select_sources
 
 
@@ -138,7 +138,7 @@ def _all_scores(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """:func:`topk_scores` of all sources, in their own order."""
     graphs, num_nodes = query.shape[:2]
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
     if bias is not None:
         scores = scores + bias.unsqueeze(-1)
@@ -158,7 +158,7 @@ def dot_attention(query: Tensor, memory: Tensor) -> Tensor:
         torch.Tensor: Shape :math:`[S, 1, H]`.
     """
     # Autocast would cast what a Function computes, but not what it saves for its backward.
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         memory = memory.to(query.dtype)
         if is_transformed():
             return torch.bmm(_dot_weights(query, memory), memory)

@@ -8,6 +8,7 @@ and multiply.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -104,6 +105,16 @@ def _has_bags(x: Tensor) -> bool:
 def precise(x: Tensor) -> Tensor:
     """``x`` in 32 bits, in which sums of half-precision numbers are accumulated."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Compute in the dtypes of the tensors themselves, on the device of ``x``, which may know no autocast (meta)."""
+    kind = x.device.type
+    return (
+        torch.autocast(kind, enabled=False)
+        if torch.amp.is_autocast_available(kind)
+        else nullcontext()
+    )
 
 
 def _head_rows(neighbors: Tensor, heads: int) -> Tensor:
