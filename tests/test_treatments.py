@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 from tsl_latentgnn.models import LatentForecaster
 from tsl_latentgnn.nn import LatentCorrelationGCN
 
 import pytest
 import torch
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
+from torch.nn import LSTM, Linear
+from torch.nn.utils import prune
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 NODES = 5
 SPARSE = {"hidden_size": 4, "k_neighbors": 3, "dropout": 0.0}
@@ -124,3 +130,155 @@ def test_a_gradient_can_be_differentiated_again(case):
         if parameter.grad is not None:
             torch.testing.assert_close(parameter.grad, expected[name])
     torch.autograd.gradgradcheck(module, (x[:1].requires_grad_(),), fast_mode=True)
+
+
+# --------------------------------------------------------------------------- layers that are others
+
+
+def forecaster(**options):
+    """A small model whose scores are all different, and its input."""
+    model = LatentForecaster(1, 1, 2, NODES, **{"hidden_size": 8, "k_neighbors": 3, **options})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval(), torch.randn(2, 4, NODES, 1)
+
+
+REACHES_INTO_LAYERS = [{"dynamic": True}, {"preset": "seq2seq"}]
+
+
+def rounded(weight):
+    """A weight as eight bits keep it: whole steps between its extremes, one scale for all."""
+    scale = weight.abs().max() / 127.5
+    return (weight / scale).round().clamp(-128, 127) * scale
+
+
+@pytest.mark.parametrize("options", REACHES_INTO_LAYERS)
+@pytest.mark.parametrize("kinds", [{Linear}, {Linear, LSTM}])
+def test_a_model_of_eight_bits_is_all_but_the_model(options, kinds):
+    """Met in huggingface/transformers#21839, where a model read the weight of a layer that had been replaced."""
+    model, x = forecaster(**options)
+    small = torch.ao.quantization.quantize_dynamic(model, kinds, dtype=torch.qint8)
+    assert not any(type(module) in kinds for module in small.modules())
+    with torch.no_grad():
+        out = small(x)
+        for module in model.modules():
+            if isinstance(module, Linear):
+                module.weight.copy_(rounded(module.weight))
+        torch.testing.assert_close(out, model(x), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("options", REACHES_INTO_LAYERS)
+def test_a_layer_with_a_hook_computes_with_the_weight_that_the_hook_makes(options):
+    model, x = forecaster(**options)
+    masks = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Linear):
+            prune.random_unstructured(module, "weight", 0.5)
+            masks[name] = module.weight_mask.clone()
+            with torch.no_grad():  # as an optimizer does: only the hook makes the weight of it
+                module.weight_orig.mul_(2.0)
+    pruned = model(x)
+    pruned.square().sum().backward()
+    for name, module in model.named_modules():
+        if name in masks:
+            assert module.weight_orig.grad is not None, name
+            assert (module.weight_orig.grad[masks[name] == 0] == 0).all(), name
+            prune.remove(module, "weight")
+    torch.testing.assert_close(pruned, model(x))
+
+
+class Adapted(torch.nn.Module):
+    """A layer with a low-rank change beside it, whose ``weight`` is that of the layer."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.change = layer, torch.nn.Linear(layer.in_features, layer.out_features)
+        self.weight = layer.weight
+
+    def forward(self, x):
+        return self.layer(x) + self.change(x)
+
+
+@pytest.mark.parametrize("options", REACHES_INTO_LAYERS)
+def test_an_adapter_has_its_say(options):
+    model, x = forecaster(**options)
+    merged = copy.deepcopy(model)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, Linear) and name:
+            parent, _, leaf = name.rpartition(".")
+            adapted = Adapted(module)
+            setattr(model.get_submodule(parent), leaf, adapted)
+            if module.bias is None:
+                torch.nn.init.zeros_(adapted.change.bias)
+            with torch.no_grad():
+                whole = merged.get_submodule(name)
+                whole.weight.add_(adapted.change.weight)
+                if whole.bias is not None:
+                    whole.bias.add_(adapted.change.bias)
+    torch.testing.assert_close(model(x), merged(x))
+
+
+# --------------------------------------------------------------------- memory that comes later
+
+CANDIDATES = torch.tensor([[1, 2, 3, 4, 0, 2], [0, 0, 1, 2, 3, 4]])
+DEFERRED = [
+    {},
+    {"dynamic": True, "heads": 2, "static": 2, "likelihood": "gaussian"},
+    {"preset": "seq2seq", "shared_static": True, "norm": "graph"},
+    {"graph_at": "input", "graph_per": "window", "norm": "batch", "k_neighbors": None},
+    {"candidates": CANDIDATES, "k_neighbors": 2, "gaussian_smoothing": True},
+]
+
+
+class OnMetaOnly(TorchDispatchMode):
+    """No tensor is made anywhere else, as on a device that the CPU's tensors would not fit to."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            assert not isinstance(value, torch.Tensor) or value.is_meta, func
+        return out
+
+
+def deferred(options, how):
+    if how == "to":
+        return LatentForecaster(1, 1, 2, NODES, **{**SPARSE, **options}).to("meta")
+    with torch.device("meta"):
+        return LatentForecaster(1, 1, 2, NODES, **{**SPARSE, **options})
+
+
+@pytest.mark.parametrize("options", DEFERRED)
+@pytest.mark.parametrize("how", ["made", "to"])
+def test_shapes_are_inferred_without_memory(options, how):
+    model = deferred(options, how)
+    x = torch.empty(3, 4, NODES, 1, device="meta")
+    with OnMetaOnly():
+        for mask in (None, torch.ones_like(x, dtype=torch.bool)):
+            forecast = model.train().forecast(x, input_mask=mask)
+            forecast.mean.square().sum().backward()
+            assert forecast.mean.shape == (3, 2, NODES, 1)
+            assert forecast.graph[0].to_dense().shape[-2:] == (NODES, NODES)
+            assert model.eval()(x, input_mask=mask).shape == (3, 2, NODES, 1)
+
+
+@pytest.mark.parametrize("options", DEFERRED)
+@pytest.mark.parametrize("how", ["made", "to"])
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_model_whose_memory_came_later_is_the_model(options, how, assign):
+    model = LatentForecaster(1, 1, 2, NODES, **{**SPARSE, **options})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    later = deferred(options, how)
+    if assign:
+        later.load_state_dict(copy.deepcopy(model.state_dict()), assign=True)
+    else:
+        later.to_empty(device="cpu").load_state_dict(model.state_dict())
+    x = torch.randn(3, 4, NODES, 1)
+    for each in (model, later):
+        each.train()(x).square().sum().backward()
+        assert len(list(each.parameters())) == len(list(model.parameters()))
+    for (name, ours), (_, theirs) in zip(
+        later.named_parameters(), model.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    torch.testing.assert_close(later.eval()(x), model.eval()(x))

@@ -131,9 +131,13 @@ def check_mask(name: str, value: Any, shape: str, sizes: tuple[int, ...]) -> Non
     check_shape(name, value, shape, sizes)
 
 
-def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
-    """Raise unless ``value`` is of ``dtype``, that of the parameters, or autocast sees to it."""
-    if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
+def check_dtype(name: str, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Raise unless ``value`` is of ``dtype``, that of the parameters if they have one, or autocast sees to it."""
+    if dtype is None:
+        return
+    kind = value.device.type
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if value.dtype != dtype and not cast:
         raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
 
 

@@ -25,6 +25,7 @@ from .._checks import (
 from .._renamed import OldNames
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
+from ..nn.functional.modules import weight_dtype
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
@@ -399,7 +400,7 @@ class LatentForecaster(OldNames, Module):
         targets: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Check everything that comes in; return ``x`` with 0 for its missing readings, the rest of one shape each."""
-        nodes, dtype = self.n_nodes, self.input_encoder.weight.dtype
+        nodes, dtype = self.n_nodes, weight_dtype(self.input_encoder)
         sizes = (None, None, nodes, self.input_size)
         check_float_tensor(self.input_name, x, "[b t n input_size]", sizes)
         check_dtype(self.input_name, x, dtype)

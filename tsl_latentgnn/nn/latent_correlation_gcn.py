@@ -22,6 +22,7 @@ from .._checks import (
     check_mask,
 )
 from .functional.attention import repeat_graphs, weighted_sum
+from .functional.modules import weight_dtype
 from .graph_learner import Edges, GraphLearner, take_old_names
 from .latent_graph import flat_edge_index
 
@@ -206,7 +207,7 @@ class LatentCorrelationGCN(MessagePassing):
             ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
         """
         graphs = self._check_features(x, batch_size, mask)
-        check_dtype("x", x, self.lin_value.weight.dtype)
+        check_dtype("x", x, weight_dtype(self.lin_value))
         check_finite("x", x)
         h = x.reshape(graphs, self.num_nodes, self.in_features)
         edges = self.learner(h, None if mask is None else mask.reshape(graphs, self.num_nodes))
