@@ -44,6 +44,7 @@ class LatentGNNPredictor(Predictor):
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
+    - **Missing targets**: a target that is NaN counts as one that the mask leaves out, in loss and metrics.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
       ``[b horizon n f q]`` in the original range.
 
@@ -224,25 +225,31 @@ class LatentGNNPredictor(Predictor):
         if self.teacher_forcing_ratio > 0:
             ratio = self.current_teacher_forcing_ratio
             self.log("teacher_forcing_ratio", ratio, batch_size=batch.batch_size)
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "train", scaled=self.scale_target)
-        mask = batch.get("mask")
-        if mask is not None:
-            # tsl's losses leave out what is masked, but the gradient of MaskedMSE is NaN where it is NaN.
-            batch.y = batch.y.masked_fill(~mask.bool(), 0.0)
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the validation loss and metrics."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "val", scaled=self.scale_target)
         return super().validation_step(batch, batch_idx)
 
     def test_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the test loss and metrics, in the original range."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "test", scaled=False)
         return super().test_step(batch, batch_idx)
+
+    def compute_metrics(
+        self, batch: Data, preprocess: bool = False, postprocess: bool = True
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Test metrics of a batch, and its forecasts."""
+        _leave_out_missing(batch)
+        return super().compute_metrics(batch, preprocess, postprocess)
 
     def predict_step(self, batch: Data, batch_idx: int, dataloader_idx: int | None = None) -> dict:
         """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian likelihood, ``quantiles`` too."""
@@ -303,12 +310,29 @@ class LatentGNNPredictor(Predictor):
         return loss
 
 
+def _leave_out_missing(batch: Data) -> None:
+    """Mask the targets of a batch that are NaN, and put 0 for all that are masked.
+
+    tsl's losses leave out what is masked, but the gradient of ``MaskedMSE`` is NaN where it is NaN. A batch without a
+    mask gets one on a GPU in any case: to ask whether it is needed would stop the device at every step.
+    """
+    mask = batch.get("mask")
+    if mask is None and batch.y.device.type == "cpu" and not batch.y.isnan().any():
+        return
+    mask = _present(batch.y, mask)
+    batch.y, batch.mask = batch.y.masked_fill(~mask, 0.0), mask
+
+
+def _present(y: Tensor, mask: Tensor | None) -> Tensor:
+    """Which readings of ``y`` are there: those that are numbers, and that the mask, if any, marks as there."""
+    there = ~y.isnan()
+    return there if mask is None else there & mask.bool().expand_as(y)
+
+
 def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Mean negative log-likelihood of the readings of ``y`` that ``mask`` marks as there; 0 if none is."""
-    if mask is None:
-        return -normal.log_prob(y).mean()
-    mask = mask.bool().expand_as(y)
-    # A missing target may be NaN: it is replaced before the likelihood, so that no gradient sees it.
+    r"""Mean negative log-likelihood of the readings of ``y`` that are there: not NaN, nor masked; 0 if none is."""
+    mask = _present(y, mask)
+    # What is missing is replaced before the likelihood, so that no gradient sees it.
     log_prob = normal.log_prob(torch.where(mask, y, normal.loc.detach()))
     return -(log_prob * mask).sum() / mask.sum().clamp_min(1)
 
