@@ -50,7 +50,7 @@ def check_float(
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not -math.inf < number < math.inf:  # as torch.compile can follow it
         raise ValueError(f"'{name}' must be finite (got {value!r}).")
     if exclusive_minimum and minimum is not None and number <= minimum:
         raise ValueError(f"'{name}' must be > {minimum} (got {value!r}).")
