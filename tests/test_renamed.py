@@ -15,6 +15,7 @@ from tsl_latentgnn import _native, _renamed
 import pytest
 
 NAMES = {
+    "tsl_latentgnn.engines.data_card.DataCard": "tsl_latentgnn.engines.callbacks.DataCard",
     "tsl_latentgnn.nn.LatentForecaster": "tsl_latentgnn.models.LatentForecaster",
     "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.Forecaster",
     "tsl_latentgnn.predict.read_rows": "tsl_latentgnn.forecaster.read_rows",
@@ -23,7 +24,6 @@ NAMES = {
 #: Names of 0.1 that users had from the modules which have moved.
 CONTENTS = {
     "_compat": "allow_in_checkpoints",
-    "engines.data_card": "DataCard",
     "nn.attending_decoder": "AttendingDecoder",
     "nn.candidates": "candidate_table",
     "nn.conv_smoother": "ConvSmoother",

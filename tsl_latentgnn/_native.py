@@ -265,7 +265,8 @@ def _stand_in(name: str, **contents: Any) -> ModuleType:
 
 
 def _reduce_process(process: BaseProcess) -> tuple[Any, ...]:
-    function, args, *rest = process.__reduce_ex__(2)
+    reduced: tuple[Any, ...] = process.__reduce_ex__(2)  # type: ignore[assignment]
+    function, args, *rest = reduced
     return _call, (function, *args), *rest
 
 

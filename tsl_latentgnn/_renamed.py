@@ -16,7 +16,6 @@ _OF = "tsl_latentgnn"
 #: Modules of 0.1 and where their contents are.
 MODULES = {
     "_compat": "_tsl",
-    "engines.data_card": "engines.callbacks",
     "nn.attending_decoder": "nn.recurrent",
     "nn.candidates": "nn.functional.select",
     "nn.conv_smoother": "nn.smoothing",

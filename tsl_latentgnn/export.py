@@ -42,11 +42,16 @@ def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[st
         inputs (dict): Example of the named inputs of ``model``, of any batch size, on the device of the model.
 
     Raises:
-        TypeError: If an input is not a tensor.
+        TypeError: If an input is not a tensor, or ``model`` is no module, or one that trains another.
         ValueError: If ``path`` has another suffix, ``inputs`` is empty, ``model`` is in training mode, or it normalizes
             over the nodes that are not masked (``norm="batch"`` or ``"graph"`` with ``input_mask``), whose number a
             program cannot leave open.
     """
+    if not isinstance(model, Module) or hasattr(model, "training_step"):  # Lightning's
+        inner = ": give its .model" if isinstance(getattr(model, "model", None), Module) else ""
+        raise TypeError(
+            f"'model' must be the forecaster itself (got {type(model).__name__}){inner}."
+        )
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"'path' must end with {' or '.join(FORMATS)} (got {str(path)!r}).")

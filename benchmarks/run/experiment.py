@@ -114,7 +114,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
-    callbacks = [state, timer, stopping, data.card(), checkpoint] if trained else []
+    cards = data.cards(settings.model.cls)
+    callbacks = [state, timer, stopping, *cards, checkpoint] if trained else []
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already

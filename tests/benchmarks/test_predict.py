@@ -105,6 +105,7 @@ def test_standard_input_and_refusals(train, tmp_path, capsys, monkeypatch):
     content = torch.load(outcome.checkpoint, weights_only=True)
     card = content.pop("data_card")
     assert card["sensors"] == list(readings.columns)
+    assert card["missing"] == 0.0  # as tsl's METR-LA has it
     torch.save(content, tmp_path / "old.ckpt")
     refuse(tmp_path / "old.ckpt", whole, "which lacks 'data_card'")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")

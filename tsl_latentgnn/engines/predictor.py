@@ -13,13 +13,14 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_choice, check_float, check_int
+from .._checks import check_choice, check_float, check_int, runs_ahead
 from .._tsl import Data, Predictor
 from ..nn import HorizonReadout, LatentGraph
 from .calibration import interval_factors, scaled_errors
-from .callbacks import DenseStart, check_dense_start
+from .callbacks import DataCard, DenseStart, check_dense_start
 from .checkpoint import lacking, model_differences, read_checkpoint
 from .scaling import undo_scaler
+from .training_data import check_scaling
 
 
 class LatentGNNPredictor(Predictor):
@@ -140,6 +141,12 @@ class LatentGNNPredictor(Predictor):
         own = self._dense_start
         added = self.dense_epochs == 0 or own in self.trainer.callbacks  # by fit, before a test
         return [*super().configure_callbacks(), *([] if added else [own])]
+
+    def on_fit_start(self) -> None:
+        """Look at the data before it is trained on; a :class:`~tsl_latentgnn.engines.DataCard` does so itself."""
+        super().on_fit_start()
+        if not any(isinstance(each, DataCard) for each in self.trainer.callbacks):
+            check_scaling(self.trainer.datamodule, self.model)
 
     @property
     def current_teacher_forcing_ratio(self) -> float:
@@ -317,7 +324,7 @@ def _leave_out_missing(batch: Data) -> None:
     mask gets one on a GPU in any case: to ask whether it is needed would stop the device at every step.
     """
     mask = batch.get("mask")
-    if mask is None and batch.y.device.type == "cpu" and not batch.y.isnan().any():
+    if mask is None and not runs_ahead(batch.y) and not batch.y.isnan().any():
         return
     mask = _present(batch.y, mask)
     batch.y, batch.mask = batch.y.masked_fill(~mask, 0.0), mask

@@ -24,11 +24,9 @@ def to_frame(
 ) -> pd.DataFrame:
     """Return forecasts as a table with a row for each window, step and sensor, in this order."""
     batch, horizon, nodes = forecasts.mean.shape
-    at = pd.DatetimeIndex(issued).as_unit("ns").repeat(horizon * nodes)
-    ahead = np.tile(np.repeat(np.arange(1, horizon + 1), nodes), batch)
     columns = {
-        "time": at + pd.to_timedelta(ahead * forecaster.step.value),
-        "issued_at": at,
+        "time": forecaster.times(issued).repeat(nodes),
+        "issued_at": forecaster.card.times(issued, [0]).repeat(horizon * nodes),
         "sensor": np.tile(np.array(forecaster.sensors, dtype=object), batch * horizon),
         "forecast": forecasts.mean.ravel(),
     }

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 from torch.nn import Module
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int
-from ..nn.forecast import Forecast
+from ..nn.forecast import Forecast, gaussian
 from ..nn.latent_graph import LatentGraph
 from .latent_forecaster import LatentForecaster
 
@@ -119,7 +119,7 @@ class Seq2SeqLatentGNN(Module):
             ValueError: If the model was made without ``likelihood="gaussian"``.
         """
         normal = self._forecast(node_features).distribution
-        return Normal(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
+        return gaussian(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
 
     def latent_graph(self, node_features: Tensor, *, layer: int = -1) -> LatentGraph:
         r"""Graphs of a latent layer (default: the last), of batch shape :math:`[B, T_{in}]`, or :math:`[B]` where the

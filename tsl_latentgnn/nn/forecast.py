@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_int
+from .._checks import check_int, runs_ahead
 from .latent_graph import LatentGraph
 
 
@@ -51,4 +51,9 @@ class Forecast(NamedTuple):
             raise ValueError(
                 "'likelihood' must be 'gaussian' for a forecast distribution (got None)."
             )
-        return Normal(self.mean, self.scale)
+        return gaussian(self.mean, self.scale)
+
+
+def gaussian(mean: Tensor, scale: Tensor) -> Normal:
+    """A Gaussian distribution, which checks its numbers and what it is asked for where no GPU has to be waited for."""
+    return Normal(mean, scale, validate_args=False if runs_ahead(mean) else None)

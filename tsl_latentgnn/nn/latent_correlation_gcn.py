@@ -20,6 +20,7 @@ from .._checks import (
     check_float_tensor,
     check_int,
     check_mask,
+    largest_factor,
 )
 from .functional.attention import repeat_graphs, weighted_sum
 from .functional.modules import weight_dtype
@@ -204,11 +205,12 @@ class LatentCorrelationGCN(MessagePassing):
 
         Raises:
             TypeError: If ``x`` is not a floating point tensor or ``mask`` not a boolean one.
-            ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
+            ValueError: If a size does not fit, or ``x`` holds NaN, Inf or, in 32 bits, what is beyond 2e15 (in eager
+                mode).
         """
         graphs = self._check_features(x, batch_size, mask)
         check_dtype("x", x, weight_dtype(self.lin_value))
-        check_finite("x", x)
+        check_finite("x", x, largest=largest_factor(x.dtype))
         h = x.reshape(graphs, self.num_nodes, self.in_features)
         edges = self.learner(h, None if mask is None else mask.reshape(graphs, self.num_nodes))
         out = self.pass_messages(h, edges).view(*x.shape[:-1], self.out_features)

@@ -192,13 +192,22 @@ def test_dtypes(dtype, k):
     scores, sources = select_sources(query, key, k, bias=bias.float(), self_loops=True)
     all_scores, expected = reference(query, key, k, bias=bias, self_loops=True)
     assert torch.equal(sources, expected)
-    assert scores.dtype == dtype
+    assert scores.dtype == torch.float32
     assert torch.equal(scores.double(), all_scores.gather(2, expected))
 
     candidates = torch.arange(50).expand(50, -1)
     scores, columns = select_candidates(query, key, k, candidates, bias=bias.float())
     assert torch.equal(columns, reference(query, key, k, bias=bias)[1])
-    assert scores.dtype == dtype
+    assert scores.dtype == torch.float32
+
+
+def test_scores_of_half_precision_tell_close_sources_apart():
+    # 257 and 258 are one number of 8 bits.
+    query = torch.ones(1, 2, 2, dtype=torch.bfloat16)
+    key = torch.tensor([[[256.0, 1.0], [256.0, 2.0]]], dtype=torch.bfloat16)
+    scores, sources = select_sources(query, key, 2)
+    assert sources.tolist() == [[[1, 0], [1, 0]]]
+    assert scores.tolist() == [[[258.0, 257.0], [258.0, 257.0]]]
 
 
 def test_selection_is_from_the_best_on():

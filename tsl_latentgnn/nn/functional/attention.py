@@ -56,12 +56,12 @@ def topk_scores(
         :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
         the places that are left.
     """
+    # The mean over the heads is one product over all channels.
+    factors = query.detach().flatten(2), key.detach().flatten(2)
     query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
-    # The mean over the heads is one product over all channels.
-    factors = query.detach().flatten(2), key.detach().flatten(2)
     ranks = None if bias is None else bias.detach()
     mean_scale = scale / heads
     present = None
@@ -129,7 +129,7 @@ _select_whole = torch.library.custom_op(
 
 @_select_whole.register_fake
 def _select_shapes(query: Tensor, key: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tensor]:
-    scores = query.new_empty(*query.shape[:2], k)
+    scores = precise(query.new_empty(*query.shape[:2], k))
     return scores, torch.empty_like(scores, dtype=torch.long)
 
 
