@@ -2,23 +2,26 @@
 
 tsl needs two things before it works on today's PyTorch: stand-ins for torch_scatter and torch_sparse where they are not
 installed (:mod:`tsl_latentgnn._native`, which is therefore imported first), and an allow-list that lets
-:func:`torch.load` read the checkpoints of its ``Predictor`` with its safety on. ``import tsl`` before this module is
-fine, for it loads nothing yet; a part of tsl, such as ``tsl.data``, needs the extensions, or first something that
-brings this module in, such as ``from tsl_latentgnn import LatentGNNModel``.
+:func:`torch.load` read the checkpoints of its ``Predictor`` with its safety on. Its scalers learn to leave NaN out.
+``import tsl`` before this module is fine, for it loads nothing yet; a part of tsl, such as ``tsl.data``, needs the
+extensions, or first something that brings this module in, such as ``from tsl_latentgnn import LatentGNNModel``.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 from argparse import ArgumentParser, ArgumentTypeError
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from types import ModuleType
 from typing import Any
 
 import tsl_latentgnn._native  # noqa: F401  # puts the stand-ins
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torchmetrics.metric import jit_distributed_available
@@ -26,7 +29,7 @@ from torchmetrics.utilities.data import dim_zero_sum
 from tsl import epsilon
 from tsl.data import Data, SpatioTemporalDataModule
 from tsl.data.loader import StaticGraphLoader
-from tsl.data.preprocessing import Scaler
+from tsl.data.preprocessing import MinMaxScaler, RobustScaler, Scaler, StandardScaler
 from tsl.datasets.prototypes.casting import time_unit_to_nanoseconds
 from tsl.engines import Predictor
 from tsl.metrics import torch as metrics
@@ -151,6 +154,27 @@ def _mean(metric: Any) -> torch.Tensor:
     return metric.value / metric.numel.clamp(min=1)
 
 
+def _fit_without_missing(fit: Callable[..., Scaler]) -> Callable[..., Scaler]:
+    """A scaler's ``fit`` to which NaN is missing, mask or not; a series without any reading keeps its scale."""
+
+    @functools.wraps(fit)
+    def fit_to_readings(self: Scaler, x: Any, mask: Any = None, keepdims: bool = True) -> Scaler:
+        nan = np.isnan(np.asarray(x))
+        if mask is None and nan.any():
+            mask = ~nan
+        fit(self, x, mask=mask, keepdims=keepdims)
+        for name, unscaled in (("bias", 0.0), ("scale", 1.0)):
+            value = getattr(self, name)
+            if (value != value).any():
+                where = torch.where if isinstance(value, torch.Tensor) else np.where
+                setattr(self, name, where(value != value, unscaled, value))
+        return self
+
+    return fit_to_readings
+
+
+for _scaler in (StandardScaler, MinMaxScaler, RobustScaler):
+    _scaler.fit = _fit_without_missing(_scaler.fit)
 _allow_predictor_checkpoints()
 # A loss of tsl is a metric, computed at every step.
 metrics.MaskedMetric.compute = _mean

@@ -54,11 +54,16 @@ def export_model(
             :func:`torch.export.load`. (default: ``None``)
 
     Raises:
-        TypeError: If an input is not a tensor.
+        TypeError: If an input is not a tensor, or ``model`` is no module, or one that trains another.
         ValueError: If ``path`` has another suffix, ``inputs`` is empty, ``model`` is in training mode, or it normalizes
             over the nodes that are not masked (``norm="batch"`` or ``"graph"`` with ``input_mask``), whose number a
             program cannot leave open.
     """
+    if not isinstance(model, Module) or hasattr(model, "training_step"):  # Lightning's
+        inner = ": give its .model" if isinstance(getattr(model, "model", None), Module) else ""
+        raise TypeError(
+            f"'model' must be the forecaster itself (got {type(model).__name__}){inner}."
+        )
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"'path' must end with {' or '.join(FORMATS)} (got {str(path)!r}).")

@@ -15,7 +15,7 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_choice, check_float, check_int
+from .._checks import check_choice, check_float, check_int, runs_ahead
 from .._tsl import Data, Predictor
 from ..models import LatentGNNModel
 from ..nn import HorizonReadout, LatentGraph
@@ -57,6 +57,7 @@ class LatentGNNPredictor(Predictor):
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
+    - **Missing targets**: a target that is NaN counts as one that the mask leaves out, in loss and metrics.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
       ``[b horizon n f q]`` in the original range.
 
@@ -100,6 +101,7 @@ class LatentGNNPredictor(Predictor):
         if not self.quantiles or not all(0.0 < level < 1.0 for level in self.quantiles):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
+            self._check_likelihood()
             self._check_teacher_forcing()
             check_dense_start("dense_epochs", self.dense_epochs, self.model)
 
@@ -274,25 +276,31 @@ class LatentGNNPredictor(Predictor):
         if self.teacher_forcing_ratio > 0:
             ratio = self.current_teacher_forcing_ratio
             self.log("teacher_forcing_ratio", ratio, batch_size=batch.batch_size)
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "train", scaled=self.scale_target)
-        mask = batch.get("mask")
-        if mask is not None:
-            # tsl's losses leave out what is masked, but the gradient of MaskedMSE is NaN where it is NaN.
-            batch.y = batch.y.masked_fill(~mask.bool(), 0.0)
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the validation loss and metrics."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "val", scaled=self.scale_target)
         return super().validation_step(batch, batch_idx)
 
     def test_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the test loss and metrics, in the original range."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "test", scaled=False)
         return super().test_step(batch, batch_idx)
+
+    def compute_metrics(
+        self, batch: Data, preprocess: bool = False, postprocess: bool = True
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Test metrics of a batch, and its forecasts."""
+        _leave_out_missing(batch)
+        return super().compute_metrics(batch, preprocess, postprocess)
 
     def predict_step(self, batch: Data, batch_idx: int, dataloader_idx: int | None = None) -> dict:
         """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian likelihood, ``quantiles`` too."""
@@ -320,6 +328,14 @@ class LatentGNNPredictor(Predictor):
         if mask is not None:
             y = y.masked_fill(~mask.bool(), math.nan)
         return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
+
+    def _check_likelihood(self) -> None:
+        likelihood = getattr(self.model, "likelihood", None)
+        if likelihood not in (None, "gaussian"):
+            raise ValueError(
+                f"'model' must have likelihood=None or 'gaussian' (got {likelihood!r}, which tsl_latentgnn.Forecaster "
+                "trains)."
+            )
 
     def _check_teacher_forcing(self) -> None:
         if self.teacher_forcing_ratio == 0:
@@ -365,12 +381,29 @@ def _to_plain(value: Any) -> Any:
     return value
 
 
+def _leave_out_missing(batch: Data) -> None:
+    """Mask the targets of a batch that are NaN, and put 0 for all that are masked.
+
+    tsl's losses leave out what is masked, but the gradient of ``MaskedMSE`` is NaN where it is NaN. A batch without a
+    mask gets one on a GPU in any case: to ask whether it is needed would stop the device at every step.
+    """
+    mask = batch.get("mask")
+    if mask is None and not runs_ahead(batch.y) and not batch.y.isnan().any():
+        return
+    mask = _present(batch.y, mask)
+    batch.y, batch.mask = batch.y.masked_fill(~mask, 0.0), mask
+
+
+def _present(y: Tensor, mask: Tensor | None) -> Tensor:
+    """Which readings of ``y`` are there: those that are numbers, and that the mask, if any, marks as there."""
+    there = ~y.isnan()
+    return there if mask is None else there & mask.bool().expand_as(y)
+
+
 def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Mean negative log-likelihood of the readings of ``y`` that ``mask`` marks as there; 0 if none is."""
-    if mask is None:
-        return -normal.log_prob(y).mean()
-    mask = mask.bool().expand_as(y)
-    # A missing target may be NaN: it is replaced before the likelihood, so that no gradient sees it.
+    r"""Mean negative log-likelihood of the readings of ``y`` that are there: not NaN, nor masked; 0 if none is."""
+    mask = _present(y, mask)
+    # What is missing is replaced before the likelihood, so that no gradient sees it.
     log_prob = normal.log_prob(torch.where(mask, y, normal.loc.detach()))
     return -(log_prob * mask).sum() / mask.sum().clamp_min(1)
 
