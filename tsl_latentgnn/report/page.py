@@ -6,11 +6,11 @@ import html
 import json
 import os
 import re
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._files import replacing
 from .data import report_data
 
 if TYPE_CHECKING:
@@ -61,11 +61,8 @@ def build_report(
         forecaster, readings, windows=windows, past=past, future=future,
         unique_id=unique_id, ds=ds, y=y,
     )  # fmt: skip
-    target = Path(os.path.realpath(path))
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as beside:
-        unfinished = Path(beside, target.name)
+    with replacing(path) as unfinished:
         unfinished.write_text(_fill(data, script), encoding="utf-8")
-        unfinished.replace(target)
 
 
 def check_report(path: str | os.PathLike[str]) -> str:
