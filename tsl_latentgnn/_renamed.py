@@ -30,7 +30,7 @@ MODULES = {
     "predict.forecaster": "forecaster.forecaster",
     "predict.rows": "forecaster.readings",
     "predict.tables": "forecaster.tables",
-    "predict.windows": "forecaster.readings",
+    "predict.windows": "forecaster.windows",
     "visualization._arrays": "_arrays",
 }
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.nn import Module
 
+from ._files import replacing
+
 FORMATS = (".pt2", ".onnx")
 
 
@@ -52,11 +54,16 @@ def export_model(
             :func:`torch.export.load`. (default: ``None``)
 
     Raises:
-        TypeError: If an input is not a tensor.
+        TypeError: If an input is not a tensor, or ``model`` is no module, or one that trains another.
         ValueError: If ``path`` has another suffix, ``inputs`` is empty, ``model`` is in training mode, or it normalizes
             over the nodes that are not masked (``norm="batch"`` or ``"graph"`` with ``input_mask``), whose number a
             program cannot leave open.
     """
+    if not isinstance(model, Module) or hasattr(model, "training_step"):  # Lightning's
+        inner = ": give its .model" if isinstance(getattr(model, "model", None), Module) else ""
+        raise TypeError(
+            f"'model' must be the forecaster itself (got {type(model).__name__}){inner}."
+        )
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"'path' must end with {' or '.join(FORMATS)} (got {str(path)!r}).")
@@ -75,14 +82,14 @@ def export_model(
             "whose statistics leave masked nodes out; norm='layer' or None takes it."
         )
     program = _trace(model, inputs)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), replacing(path) as unfinished:
         # Of torch about itself; a static correlation that all layers share is whole, whatever it says of it.
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*", category=FutureWarning)
         if path.suffix == ".pt2":
-            torch.export.save(program, path, extra_files=dict(metadata or {}))
+            torch.export.save(program, unfinished, extra_files=dict(metadata or {}))
         else:
-            _save_onnx(program, path, outputs, metadata or {})
+            _save_onnx(program, unfinished, outputs, metadata or {})
 
 
 def _trace(model: Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:

@@ -1,11 +1,11 @@
 import json
 
+from tsl_latentgnn import Forecaster
+from tsl_latentgnn.__main__ import main
+
 import numpy as np
 import pandas as pd
 import pytest
-
-from tsl_latentgnn import Forecaster
-from tsl_latentgnn.__main__ import main
 
 
 @pytest.fixture(scope="module")

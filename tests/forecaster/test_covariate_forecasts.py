@@ -1,10 +1,10 @@
 """Covariates, features of the sensors, and sensors that were not trained on."""
 
+from tsl_latentgnn import Forecaster
+
 import numpy as np
 import pandas as pd
 import pytest
-
-from tsl_latentgnn import Forecaster
 
 QUICK = {"horizon": 3, "window": 6, "epochs": 8, "verbose": False, "accelerator": "cpu"}
 INDEX = pd.date_range("2024-03-04", periods=603, freq="h", name="ds")
@@ -28,11 +28,11 @@ def test_a_future_covariate_is_used_and_asked_for():
         for forecaster, tables in ((known, {"future": driver}), (blind, {}))
     ]
     assert errors[0] < 0.6 * errors[1]
-    with pytest.raises(ValueError, match="'future' must be given .* needs: wind"):
+    with pytest.raises(ValueError, match=r"'future' must be given .* needs: wind"):
         known.predict(readings)
-    with pytest.raises(ValueError, match="'future' must be given .* was trained without"):
+    with pytest.raises(ValueError, match=r"'future' must be given .* was trained without"):
         blind.predict(readings, future=driver)
-    with pytest.raises(ValueError, match="'future' .*wind"):
+    with pytest.raises(ValueError, match=r"'future' .*wind"):
         known.predict(readings, future=driver[:600])  # ends before the horizon
     with pytest.raises(ValueError, match="wind"):
         known.predict(readings, future=driver.rename(columns={"wind": "rain"}))
@@ -59,7 +59,12 @@ def test_a_past_covariate_of_each_sensor_is_used():
 def test_covariates_and_features_are_saved(tmp_path):
     readings, driver = driven()
     static = pd.DataFrame(
-        {"unique_id": list("abc"), "lat": [1.0, 2.0, 3.0], "lon": [4.0, 5.0, 6.0], "kind": ["x", "y", "x"]}
+        {
+            "unique_id": list("abc"),
+            "lat": [1.0, 2.0, 3.0],
+            "lon": [4.0, 5.0, 6.0],
+            "kind": ["x", "y", "x"],
+        }
     )
     options = {**QUICK, "epochs": 1}
     forecaster = Forecaster(**options).fit(
@@ -93,7 +98,7 @@ def test_sensors_that_were_not_trained_on_are_forecast_by_their_features():
     assert np.abs(error).mean() < 4  # the spread of the levels is 23
     again = forecaster.predict(readings[trained], static=static)
     pd.testing.assert_frame_equal(again, forecaster.predict(readings[trained]))
-    with pytest.raises(ValueError, match="'static' .*s9"):
+    with pytest.raises(ValueError, match=r"'static' .*s9"):
         forecaster.predict(readings[new], static=static[static["unique_id"] != "s9"])
     own = Forecaster(**{**options, "epochs": 1}).fit(readings[trained], static=static)
     with pytest.raises(ValueError, match="new_sensors=True"):

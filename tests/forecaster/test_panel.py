@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from types import SimpleNamespace
 
-from tsl_latentgnn.forecaster.cells import to_stamps
 from tsl_latentgnn.forecaster.clock import make_clock, set_clock, to_freq
+from tsl_latentgnn.forecaster.columns import to_stamps
 from tsl_latentgnn.forecaster.panel import read_panel
 
 import numpy as np

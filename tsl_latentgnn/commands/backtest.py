@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .._checks import read_positive
-from .tables import add_table_options, read_tables
+from .tables import add_table_options, check_out, read_tables, write_table
 
 HELP = "errors on later readings, beside the baselines"
 DESCRIPTION = """Forecast from several origins of a table, and compare with what came, beside the baselines.
@@ -31,7 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adaptive", action="store_true", help="let the intervals follow how often they held"
     )
-    parser.add_argument("--by", choices=("step", "sensor"), help="print the errors of each, too")
+    parser.add_argument(
+        "--by", choices=("step", "time", "sensor"), help="print the errors of each, too"
+    )
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="keep the forecasts, .csv or .parquet"
     )
@@ -40,8 +42,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
+    check_out(options.out)
     from ..forecaster import Forecaster
-    from ..forecaster.tables import open_writer
 
     forecaster = Forecaster.load(options.model)
     tables = read_tables(options, ("readings", "past", "future"))
@@ -50,8 +52,9 @@ def run(options: argparse.Namespace) -> None:
     )
     print(result)
     if options.by is not None:
-        errors = result.by_step if options.by == "step" else result.by_sensor
+        errors = {"step": result.by_step, "time": result.by_time, "sensor": result.by_sensor}[
+            options.by
+        ]
         print(f"\nMAE by {options.by}:\n{errors.to_string(float_format='{:.4g}'.format)}")
     if options.out is not None:
-        with open_writer(options.out) as write:
-            write(result.forecasts)
+        write_table(result.forecasts, options.out)

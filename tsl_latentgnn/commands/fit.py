@@ -28,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_forecaster_options(parser)
     add_table_options(parser)
     parser.add_argument(
+        "--report", metavar="FILE", help=".html: also write the page of the command report"
+    )
+    parser.add_argument(
         "--resume",
         metavar="FOLDER",
         help="keep each epoch there, and go on from it if the training was ended",
@@ -91,8 +94,17 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
+    if options.report is not None:
+        from ..report import build_report
+        from ..report.page import check_report
+
+        check_report(options.report)  # before the training, not behind it
     tables = read_tables(options, ("readings", "past", "future", "static"))
     forecaster = make_forecaster(options)
     forecaster.fit(**tables, folder=options.resume)
     forecaster.save(options.out)
     print(f"The forecaster is in {options.out}.")
+    if options.report is not None:
+        tables.pop("static", None)
+        build_report(forecaster, path=options.report, **tables)
+        print(f"The report is {options.report}.")

@@ -1,7 +1,9 @@
 """The front door: a table in, forecasts and a graph out."""
 
+from .cells import ReadOptions
 from .estimator import Forecaster
 from .forecaster import Forecaster as CheckpointForecaster
-from .readings import read_rows, roll
+from .readings import read_rows
+from .windows import roll
 
-__all__ = ["CheckpointForecaster", "Forecaster", "read_rows", "roll"]
+__all__ = ["CheckpointForecaster", "Forecaster", "ReadOptions", "read_rows", "roll"]

@@ -30,6 +30,8 @@ class Backtest:
             the persistence baseline), and of the network ``coverage``, the share of the readings between its outer
             quantiles, and ``crps``, about twice the mean pinball loss of its quantiles.
         by_step: MAE of each model (columns) at each step of the horizon.
+        by_time: MAE of each model (columns) at each ``hour`` of the day, of steps of a day at each ``weekday``, from
+            Monday as 0, of longer ones at each ``month``.
         by_sensor: MAE of each model (columns) at each sensor.
         forecasts: The network's forecasts, as :meth:`Forecaster.predict <tsl_latentgnn.Forecaster.predict>` returns
             them, with what came as ``y``.
@@ -37,6 +39,7 @@ class Backtest:
 
     summary: pd.DataFrame
     by_step: pd.DataFrame
+    by_time: pd.DataFrame
     by_sensor: pd.DataFrame
     forecasts: pd.DataFrame = field(default_factory=pd.DataFrame)
 
@@ -65,16 +68,24 @@ def rolling_origins(
 
 
 def score(
-    forecasts: Forecasts, rivals: Mapping[str, Baseline], last: np.ndarray, recipe: Recipe
+    forecasts: Forecasts,
+    rivals: Mapping[str, Baseline],
+    last: np.ndarray,
+    recipe: Recipe,
+    index: pd.DatetimeIndex,
 ) -> Backtest:
-    """Return the errors of forecasts after the rows ``last``, and those of the baselines there."""
+    """Return the errors of forecasts after the rows ``last`` of ``index``, and those of the baselines there."""
     errors = {OWN: forecasts.mean - forecasts.y}
     for name, rival in rivals.items():
         errors[name] = rival(last) - forecasts.y
-    steps, sensors, summary = {}, {}, {}
+    steps, times, sensors, summary = {}, {}, {}, {}
+    when = _time_of(index[(last[:, None] + np.arange(1, recipe.horizon + 1)).ravel()], recipe.step)
+    phases = when.unique().sort_values()
     for name, error in errors.items():
         size = np.abs(error)
         steps[name], sensors[name] = _mean(size, (0, 2, 3)), _mean(size, (0, 1, 3))
+        flat = size.reshape(len(when), -1)
+        times[name] = [_mean(flat[when == phase]) for phase in phases]
         summary[name] = {"mae": _mean(size), "rmse": np.sqrt(_mean(error**2))}
     persistence = summary.get("persistence", {}).get("mae", np.nan)
     for row in summary.values():
@@ -84,8 +95,17 @@ def score(
     return Backtest(
         pd.DataFrame.from_dict(summary, orient="index").rename_axis("model"),
         pd.DataFrame(steps, index=pd.RangeIndex(1, recipe.horizon + 1, name="step")),
+        pd.DataFrame(times, index=phases),
         pd.DataFrame(sensors, index=pd.Index(recipe.sensors, name="sensor")),
     )
+
+
+def _time_of(index: pd.DatetimeIndex, step: pd.Timedelta) -> pd.Index:
+    """What of the time of readings their errors may hang on most, named."""
+    day = pd.Timedelta(days=1)
+    if step < day:
+        return index.hour.rename("hour")
+    return index.dayofweek.rename("weekday") if step < 7 * day else index.month.rename("month")
 
 
 def _interval_scores(forecasts: Forecasts) -> dict[str, float]:

@@ -20,7 +20,7 @@ from pandas.tseries.offsets import (
     YearEnd,
 )
 
-from .cells import count
+from .columns import count
 
 # A table with gaps may grow to so many steps, or to so many times its rows: more is a wrong stamp.
 _MOST_STEPS = 10**6

@@ -10,7 +10,8 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_choice
-from .cells import (
+from .clock import make_clock, name_of
+from .columns import (
     Cells,
     count,
     few,
@@ -21,7 +22,6 @@ from .cells import (
     to_table,
     to_zone,
 )
-from .clock import make_clock, name_of
 
 # More words than this in one column are names or sentences, not kinds.
 _MOST_CATEGORIES = 100

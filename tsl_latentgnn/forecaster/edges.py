@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from .._files import replacing
+
 
 def write_edges(edges: pd.DataFrame, path: Path | None, positions: pd.DataFrame | None) -> None:
     """Write edges as the suffix of a file says; without one, print them as CSV.
@@ -28,7 +30,9 @@ def write_edges(edges: pd.DataFrame, path: Path | None, positions: pd.DataFrame 
     writers = {".csv": _csv, ".json": _json, ".graphml": _graphml, ".geojson": _geojson}
     if suffix not in writers:
         raise ValueError(f"'--out' must end with {', '.join(writers)} (got {str(path)!r}).")
-    path.write_text(writers[suffix](edges, positions), encoding="utf-8")
+    text = writers[suffix](edges, positions)
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _csv(edges: pd.DataFrame, positions: pd.DataFrame | None) -> str:

@@ -21,7 +21,8 @@ from ..models import LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
 from .backtest import Backtest, adapt, rolling_origins, score
 from .baselines import Baseline, baselines
-from .cells import to_table
+from .batches import Series, Windows
+from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
 from .forecaster import Forecaster as CheckpointForecaster
@@ -30,9 +31,9 @@ from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
+from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
 from .training import loss_weights, train
-from .windows import Series, Windows
 
 #: Quantiles of a forecast, where no others are asked for.
 LEVELS = (0.05, 0.5, 0.95)
@@ -241,7 +242,7 @@ class Forecaster(BaseEstimator):
         self.settings_, self.best_epoch_ = settings, best.epoch
         rivals = _baselines(model, series, training)
         forecasts = model.forecast(series, validation, tuple(self.quantiles))
-        self.scores_ = score(forecasts, rivals, validation, recipe).summary
+        self.scores_ = score(forecasts, rivals, validation, recipe, panel.index).summary
         self._say(
             _report(
                 "Errors on the validation part, which chose the epoch and the widths:", self.scores_
@@ -421,7 +422,7 @@ class Forecaster(BaseEstimator):
             y: As for :meth:`fit`.
 
         Returns:
-            Backtest: Scores by model, by step and by sensor, and the forecasts.
+            Backtest: Scores by model, by step, by time and by sensor, and the forecasts.
 
         Raises:
             NotFittedError: Before :meth:`fit`.
@@ -432,8 +433,7 @@ class Forecaster(BaseEstimator):
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
         readings, past, future, _ = _tables(readings, past, future, None)
         names = {"unique_id": unique_id, "ds": ds}
-        own = _own_names(names, readings, past, future)
-        panel = model.read(readings, y=y, missing=self.missing, **own)
+        panel = self._read(readings, past, future, y=y, **names)
         last = rolling_origins(len(panel.index), model.window, model.recipe.horizon, windows, step)
         if panel.index[last[0]] < model.until:
             warnings.warn(
@@ -446,9 +446,15 @@ class Forecaster(BaseEstimator):
         if adaptive and model.conformal is not None:
             forecasts = adapt(forecasts, model.conformal, last, model.recipe.floor)
         before = np.arange(model.window - 1, int(last[0]) - model.recipe.horizon + 1)
-        scores = score(forecasts, _baselines(model, series, before), last, model.recipe)
+        rivals = _baselines(model, series, before)
+        scores = score(forecasts, rivals, last, model.recipe, panel.index)
         frame = model.frame(panel, last, forecasts, with_origin=True)
         return replace(scores, forecasts=frame.assign(y=forecasts.y.ravel()))
+
+    def _read(self, readings: pd.DataFrame, *others: Any, y: str, **names: str) -> Panel:
+        """Readings as those of the training, beside ``others``, which may have the names of the sensors."""
+        own = _own_names(names, readings, *others)
+        return self.model_.read(readings, y=y, missing=self.missing, **own)
 
     def positions(self) -> pd.DataFrame | None:
         """Return the positions of the sensors by their columns in ``static``, north first; ``None`` without any."""
@@ -471,6 +477,12 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self)
         edges: pd.DataFrame = self.model_.edges
         return edges.copy()
+
+    def streamed(self) -> StreamedForecaster:
+        """Return what forecasts from windows of readings as they come, without covariates."""
+        check_is_fitted(self)
+        missing = np.atleast_1d([] if self.missing is None else self.missing).tolist()
+        return StreamedForecaster(self.model_, missing[0] if len(missing) == 1 else None)
 
     # Saving --------------------------------------------------------------------------------------
 
@@ -548,8 +560,7 @@ def _baselines(model: Trained, series: Series, training: np.ndarray) -> dict[str
     """Baselines in the unit of the readings, which learn from windows that end at the rows ``training``."""
     recipe = model.recipe
     profile = None if series.profile is None else recipe.scale.undo(series.profile.numpy())
-    values = recipe.scale.undo(series.x.numpy())
-    return baselines(values, profile, recipe.step, model.window, recipe.horizon, training)
+    return baselines(series.values, profile, recipe.step, model.window, recipe.horizon, training)
 
 
 def _report(title: str, scores: pd.DataFrame) -> str:

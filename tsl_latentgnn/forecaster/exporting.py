@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..export import export_model
+from .batches import make_inputs
 from .card import describe
 from .conformal import check_levels
 from .covariates import UNITS
 from .profile import Clock
 from .recipe import Scale
 from .trained import Trained
-from .windows import make_inputs
 
 if TYPE_CHECKING:
     from .estimator import Forecaster

@@ -12,7 +12,8 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_float
-from .cells import (
+from .clock import name_of, set_clock, to_freq
+from .columns import (
     Cells,
     count,
     few,
@@ -24,7 +25,6 @@ from .cells import (
     to_table,
     to_zone,
 )
-from .clock import name_of, set_clock, to_freq
 
 
 class PanelLike(Protocol):

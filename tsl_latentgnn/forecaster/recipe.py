@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .batches import Series
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
 from .profile import Profile
-from .windows import Series
 
 
 def duration(offset: pd.tseries.offsets.BaseOffset) -> pd.Timedelta:
@@ -183,6 +183,7 @@ class Recipe:
                 usual[: len(profile)] = profile
         return Series(
             x=self.scale(panel.values),
+            values=panel.values,
             known=torch.from_numpy(np.concatenate(known, 1)),
             own=own,
             past=None if self.past is None or past is None else self.past[1](past.values),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from .._checks import check_choice, check_int
+from .._files import replacing
 from ..models import LatentForecaster
 from .clock import to_freq
 from .conformal import GRID, Conformal
@@ -90,11 +90,9 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         tensors[_NETWORK + name] = value.detach().cpu().clone()
 
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as beside:
-        save_file(tensors, Path(beside, WEIGHTS))
-        Path(beside, CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
-        for name in (WEIGHTS, CARD):
-            Path(beside, name).replace(folder / name)
+    with replacing(folder / WEIGHTS) as weights, replacing(folder / CARD) as text:
+        save_file(tensors, weights)
+        text.write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
 def load_folder(cls: type[Forecaster], folder: Path) -> Forecaster:

@@ -12,12 +12,11 @@ import pandas as pd
 import torch
 
 from ..models import LatentForecaster
-from .clock import make_clock
+from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
 from .panel import Panel, read_panel
 from .recipe import Recipe
-from .windows import Series, Windows
 
 #: Windows that are forecast together.
 BATCH = 64
@@ -154,8 +153,8 @@ class Trained:
         parts = []
         for batch in Windows(series, last, self.window, recipe.horizon).loader(BATCH):
             forecast = self.network.forecast(**batch.inputs)
-            parts.append((batch.y, forecast.mean, *forecast.spread))
-        y, mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+            parts.append((forecast.mean, *forecast.spread))
+        mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         scale = recipe.scale
         mean, below, above = scale.undo(mean), below * scale.scale, above * scale.scale
         quantiles = np.empty((*mean.shape, 0), np.float32)
@@ -163,25 +162,12 @@ class Trained:
             quantiles = self.conformal.quantiles(levels, mean, below, above)
             quantiles = np.maximum(quantiles, recipe.floor[:, None])
         mean = np.maximum(mean, recipe.floor)
-        return Forecasts(scale.undo(y), mean, below, above, quantiles, tuple(levels))
-
-    def __call__(
-        self, windows: np.ndarray, issued: Sequence[pd.Timestamp], levels: Sequence[float] = ()
-    ) -> Forecasts:
-        """Forecast the steps after each of some windows of readings ``[b window n]``, NaN where one is missing."""
-        values = np.asarray(windows, dtype=np.float32)[..., None]
-        step, horizon = self.recipe.offset, self.recipe.horizon
-        gap = np.full((horizon, *values.shape[2:]), np.nan, np.float32)
-        # One window after the other, each with the steps that it is to forecast.
-        rows = np.concatenate([np.concatenate([window, gap]) for window in values])
-        times = [
-            make_clock(at - (self.window - 1) * step, self.window + horizon, step) for at in issued
-        ]
-        index = times[0].append(times[1:])
-        recipe = self.recipe
-        panel = Panel(rows, index, step, recipe.sensors, recipe.channels)
-        last = np.arange(len(values)) * (self.window + horizon) + self.window - 1
-        return self.forecast(recipe.series(panel), last, levels)
+        rows = last[:, None] + np.arange(1, recipe.horizon + 1)
+        ends = len(series.values)
+        y = np.where(
+            (rows < ends)[..., None, None], series.values[np.minimum(rows, ends - 1)], np.nan
+        )
+        return Forecasts(y, mean, below, above, quantiles, tuple(levels))
 
     @torch.no_grad()
     def mean_graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:

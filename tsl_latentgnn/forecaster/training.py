@@ -16,11 +16,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from .._ending import CTRL_C, Ended
 from ..engines.callbacks import DenseStart
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
+from .batches import Batch, Windows
 from .settings import Settings
-from .windows import Batch, Windows
 
 #: How much more than usual a sensor may count, and how much less.
 MAX_WEIGHT = 4.0
@@ -219,7 +220,9 @@ def train(
                 watched.loader(4 * settings.batch_size),
                 ckpt_path=None if last is None else os.fspath(last),
             )
-        except (KeyboardInterrupt, SystemExit):  # Lightning exits after Ctrl-C
+        except (KeyboardInterrupt, SystemExit, Ended) as error:  # Lightning exits after Ctrl-C
+            if isinstance(error, Ended) and error.status != CTRL_C:
+                raise
             if not best.best:
                 raise KeyboardInterrupt from None
     if not best.best:

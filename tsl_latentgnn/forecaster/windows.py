@@ -1,141 +1,104 @@
-"""Windows of a series as batches of the network's inputs."""
+"""Windows of rows that come one by one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+import pandas as pd
 
-from ..nn.recurrent import last_reading
+#: A time stamp and the readings at it, NaN where one is missing.
+Row = tuple[pd.Timestamp, np.ndarray]
+#: What is done with a row that is refused: it raises the error, or the row is left out.
+Refuse = Callable[[ValueError], None]
 
-
-class Batch(NamedTuple):
-    """Inputs of the network, and what it is to forecast.
-
-    Args:
-        inputs: Keyword arguments of :meth:`LatentForecaster.forecast`.
-        y: Scaled readings to come ``[b horizon n c]``, NaN where one is missing or not yet there.
-    """
-
-    inputs: dict[str, Tensor]
-    y: Tensor
+#: So many rows without two of them a step apart are rows of another step.
+_STEPLESS = 8
 
 
-@dataclass(frozen=True)
-class Series:
-    """All that is known of a stretch of time, in the scale of the network.
-
-    The arrays that reach ahead have ``t + horizon`` rows, the others ``t``.
-
-    Args:
-        x: Readings ``[t n c]``, NaN where one is missing.
-        known: Calendar and future covariates ``[t + horizon, f]``, the same for all sensors.
-        own: Future covariates of each sensor ``[t + horizon, n, f]``.
-        past: Covariates up to now ``[t, f]`` or ``[t, n, f]``.
-        profile: What each sensor usually reads ``[t + horizon, n, c]``.
-        static: What does not change ``[n, f]``.
-    """
-
-    x: Tensor
-    known: Tensor
-    own: Tensor | None = None
-    past: Tensor | None = None
-    profile: Tensor | None = None
-    static: Tensor | None = None
+def refuse(error: ValueError) -> NoReturn:
+    """Raise the error of a row."""
+    raise error
 
 
-def make_inputs(
-    x: Tensor,
-    known: Tensor,
-    own: Tensor | None = None,
-    past: Tensor | None = None,
-    profile: Tensor | None = None,
-    static: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """Return the arguments of :meth:`LatentForecaster.forecast` for a batch of windows.
+def roll(
+    rows: Iterable[Row],
+    window: int,
+    step: pd.Timedelta,
+    stride: int = 1,
+    on_error: Refuse = refuse,
+    note: Callable[[str], None] = warnings.warn,
+) -> Iterator[tuple[pd.Timestamp, np.ndarray]]:
+    """Yield the last time stamp and the readings ``[window n]`` of each full window, as soon as its last row is there.
 
-    They are those of :class:`Series`, of each window: what reaches ahead is ``[b window+horizon ...]``, the rest
-    ``[b window ...]``, but for ``static`` ``[n f]``.
-    """
-    batch, window, nodes, _ = x.shape
-    horizon = known.size(1) - window
-    present = x.isfinite()
-    x = x.masked_fill(~present, 0.0)
-
-    def spread(value: Tensor) -> Tensor:
-        """``value`` for every sensor."""
-        if value.dim() == 3:
-            value = value.unsqueeze(2)
-        return value.expand(-1, -1, nodes, -1)
-
-    u, u_future = [spread(known[:, :window])], [spread(known[:, window:])]
-    if own is not None:
-        u.append(own[:, :window])
-        u_future.append(own[:, window:])
-    if past is not None:
-        u.append(spread(past))
-    if profile is not None:
-        u.append((x - profile[:, :window]).masked_fill(~present, 0.0))
-        now = last_reading(x, present).unsqueeze(1)
-        u_future.append(profile[:, window:] - now)
-    if static is not None:
-        still = static.expand(batch, window, -1, -1)
-        u.append(still)
-        u_future.append(still[:, :1].expand(-1, horizon, -1, -1))
-    inputs = {"x": x, "input_mask": present}
-    for name, parts in (("u", u), ("u_future", u_future)):
-        features = torch.cat(parts, -1)
-        if features.size(-1) > 0:
-            inputs[name] = features
-    return inputs
-
-
-class Windows(Dataset[Batch]):
-    """Batches of windows, cut from a series when they are asked for.
+    A time stamp that is left out is a row of missing readings, which completes no window. After a gap of a window or
+    more the windows begin anew, as does the stride. No window is complete before two rows were a step apart.
 
     Args:
-        series: The series.
-        last: Row of the last reading of each window.
-        window: Readings of a window.
-        horizon: Readings to forecast.
+        rows: Time stamps and readings, in the order of time. No more than ``window`` of them are kept.
+        window: Number of rows of a window.
+        step: Time from one row to the next.
+        stride: Rows from one window to the next. (default: ``1``)
+        on_error: Called with the error of a time stamp that is refused, whose row is then left out.
+            (default: to raise it)
+        note: Called with words about a gap. (default: to warn)
+
+    Raises:
+        ValueError: If a time stamp does not come after the one before, or not by a multiple of ``step``; if the rows
+            are farther apart than ``step`` throughout; or if no window is complete at the end.
     """
-
-    def __init__(self, series: Series, last: np.ndarray, window: int, horizon: int) -> None:
-        self.series, self.window, self.horizon = series, window, horizon
-        self.last = torch.as_tensor(last, dtype=torch.long)
-
-    def __len__(self) -> int:
-        return len(self.last)
-
-    def __getitem__(self, chosen: list[int]) -> Batch:
-        """Return one batch of the windows of these numbers."""
-        series, last = self.series, self.last[chosen].unsqueeze(1)
-        span = last + torch.arange(1 - self.window, self.horizon + 1)
-        seen, ahead = span[:, : self.window], span[:, self.window :]
-        inputs = make_inputs(
-            series.x[seen],
-            series.known[span],
-            own=None if series.own is None else series.own[span],
-            past=None if series.past is None else series.past[seen],
-            profile=None if series.profile is None else series.profile[span],
-            static=series.static,
+    kept: deque[np.ndarray] = deque(maxlen=window)
+    # How many steps each of the last rows came after the one before.
+    steps: deque[int] = deque(maxlen=max(window, _STEPLESS))
+    last: pd.Timestamp | None = None
+    due = 0
+    complete = False
+    for time, values in rows:
+        if last is not None:
+            count, rest = divmod(time - last, step)
+            problem = _problem(last, time, step, bool(rest))
+            if problem:
+                on_error(ValueError(problem))
+                continue
+            steps.append(count)
+            if window > 1 and 1 not in steps and len(steps) == steps.maxlen:
+                raise ValueError(_stepless(steps, step, time))
+            if count > 1 and count >= window:
+                note(f"no readings between {last} and {time}: the windows begin anew.")
+                kept.clear()
+                due = 0
+            else:
+                kept.extend([np.full_like(values, np.nan)] * (count - 1))
+        kept.append(values)
+        last = time
+        if len(kept) == window and (1 in steps or window == 1):
+            if due == 0:
+                yield time, np.stack(kept)
+                complete = True
+            due = (due + 1) % stride
+    if not complete and steps and 1 not in steps:
+        raise ValueError(_stepless(steps, step, last))
+    if not complete:
+        raise ValueError(
+            f"'readings' must have at least {window} rows, the window of the model (got {len(kept)})."
         )
-        ends = len(series.x)
-        if int(ahead.max()) < ends:
-            return Batch(inputs, series.x[ahead])
-        y = series.x[ahead.clamp_max(ends - 1)]
-        return Batch(inputs, y.masked_fill((ahead >= ends)[..., None, None], torch.nan))
 
-    def loader(self, batch_size: int, generator: torch.Generator | None = None) -> DataLoader:
-        """Batches in the order of time; with ``generator`` in its order, without what does not fill one up."""
-        if generator is None:
-            sampler: RandomSampler | SequentialSampler = SequentialSampler(self)
-        else:
-            sampler = RandomSampler(self, generator=generator)
-        full = generator is not None and len(self) >= batch_size
-        batches = BatchSampler(sampler, batch_size, drop_last=full)
-        return DataLoader(self, sampler=batches, batch_size=None)
+
+def _problem(last: pd.Timestamp, time: pd.Timestamp, step: pd.Timedelta, off_step: bool) -> str:
+    """What is wrong with a time stamp after another, in words."""
+    if time <= last:
+        what = "twice" if time == last else f"after {last}"
+        return f"'readings' must be in the order of time (got {time} {what})."
+    if off_step:
+        return f"'readings' must have time stamps {step} apart, or a multiple of that (got {last} and {time})."
+    return ""
+
+
+def _stepless(steps: Iterable[int], step: pd.Timedelta, until: pd.Timestamp | None) -> str:
+    return (
+        f"'readings' must have rows {step} apart, the step of the model (got none in the rows up to {until}, at "
+        f"least {min(steps) * step} apart). Resample them, or take a model of their step."
+    )

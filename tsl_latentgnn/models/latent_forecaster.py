@@ -22,10 +22,12 @@ from .._checks import (
     check_int,
     check_shape,
     check_tensor,
+    largest_factor,
 )
 from .._renamed import OldNames
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
+from ..nn.functional.modules import weight_dtype
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
@@ -279,8 +281,8 @@ class LatentForecaster(OldNames, Module):
 
         Raises:
             TypeError: If an input is not a floating point tensor.
-            ValueError: If a shape does not fit, a reading that is not masked is NaN or Inf (in eager mode), or
-                teacher forcing is asked for without targets or with ``decoder="direct"``.
+            ValueError: If a shape does not fit, a reading that is not masked is NaN, Inf or, in 32 bits, beyond 2e15
+                (in eager mode), or teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
         return self.forecast(x, u, input_mask, u_future, targets, teacher_forcing_ratio).mean
 
@@ -421,7 +423,7 @@ class LatentForecaster(OldNames, Module):
         targets: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Check everything that comes in; return ``x`` with 0 for its missing readings, the rest of one shape each."""
-        nodes, dtype = self.n_nodes, self.input_encoder.weight.dtype
+        nodes, dtype = self.n_nodes, weight_dtype(self.input_encoder)
         sizes = (None, None, nodes, self.input_size)
         check_float_tensor(self.input_name, x, "[b t n input_size]", sizes)
         check_dtype(self.input_name, x, dtype)
@@ -434,9 +436,8 @@ class LatentForecaster(OldNames, Module):
             mask = input_mask.bool().expand_as(x)
             x = x.masked_fill(~mask, 0.0)
         unmasked = mask is None and self.input_name == "x"
-        check_finite(
-            self.input_name, x, " Mark missing readings in 'input_mask'." if unmasked else ""
-        )
+        hint = " Mark missing readings in 'input_mask'." if unmasked else ""
+        check_finite(self.input_name, x, hint, largest=largest_factor(x.dtype))
         known = []
         for name, value, size_name, size, length in (
             ("u", u, "exog_size", self.exog_size, steps),
@@ -455,7 +456,7 @@ class LatentForecaster(OldNames, Module):
                 expected = (batch, length, nodes, size)
                 check_float_tensor(name, value, f"[b t n {size_name}]", expected)
                 check_dtype(name, value, dtype)
-                check_finite(name, value)
+                check_finite(name, value, largest=largest_factor(value.dtype))
             known.append(value)
         if targets is not None:
             expected = (batch, self.horizon, nodes, self.output_size)

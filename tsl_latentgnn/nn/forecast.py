@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Normal, StudentT
 
-from .._checks import check_int
+from .._checks import check_int, runs_ahead
 from .latent_graph import LatentGraph
 
 
@@ -62,8 +62,9 @@ class Forecast(NamedTuple):
                 f"(got {None if self.quantiles is None else 'quantile'!r})."
             )
         if self.df is not None:
-            return StudentT(self.df, self.mean, self.scale)
-        return Normal(self.mean, self.scale)
+            checks = checks_numbers(self.mean)
+            return StudentT(self.df, self.mean, self.scale, validate_args=checks)
+        return gaussian(self.mean, self.scale)
 
     @property
     def spread(self) -> tuple[Tensor, Tensor]:
@@ -93,3 +94,13 @@ class Forecast(NamedTuple):
         if self.scale is None:
             return (y - self.mean).abs()
         return -self.distribution.log_prob(y)
+
+
+def gaussian(mean: Tensor, scale: Tensor) -> Normal:
+    """A Gaussian distribution, see :func:`checks_numbers`."""
+    return Normal(mean, scale, validate_args=checks_numbers(mean))
+
+
+def checks_numbers(mean: Tensor) -> bool | None:
+    """Whether a distribution checks its numbers and arguments: not where a GPU would have to be waited for."""
+    return False if runs_ahead(mean) else None

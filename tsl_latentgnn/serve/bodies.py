@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from fastapi import HTTPException, Request, Response
 
-from ..forecaster.cells import to_stamps, to_table
+from ..forecaster.columns import to_stamps, to_table
 from ..forecaster.recipe import Recipe
 from .limits import Limits
 
