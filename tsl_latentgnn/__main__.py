@@ -12,9 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Do what the command line asks for."""
     try:
         with ending_by_signals() as whole:
-            from .forecaster.command import (
-                run,  # here, as it takes seconds, in which a signal may come
-            )
+            from .commands import run  # here, as it takes a while, in which a signal may come
 
             run(arguments, whole)
     except BrokenPipeError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 #: The largest size that torch takes.
 LARGEST_INT = 2**63 - 1
@@ -51,7 +52,7 @@ def check_float(
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not -math.inf < number < math.inf:  # as torch.compile can follow it
         raise ValueError(f"'{name}' must be finite (got {value!r}).")
     if exclusive_minimum and minimum is not None and number <= minimum:
         raise ValueError(f"'{name}' must be > {minimum} (got {value!r}).")
@@ -132,9 +133,13 @@ def check_mask(name: str, value: Any, shape: str, sizes: tuple[int, ...]) -> Non
     check_shape(name, value, shape, sizes)
 
 
-def check_dtype(name: str, value: Tensor, dtype: torch.dtype) -> None:
-    """Raise unless ``value`` is of ``dtype``, that of the parameters, or autocast sees to it."""
-    if value.dtype != dtype and not torch.is_autocast_enabled(value.device.type):
+def check_dtype(name: str, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Raise unless ``value`` is of ``dtype``, that of the parameters if they have one, or autocast sees to it."""
+    if dtype is None:
+        return
+    kind = value.device.type
+    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if value.dtype != dtype and not cast:
         raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
 
 
@@ -143,19 +148,44 @@ def runs_ahead(value: Tensor) -> bool:
     return value.device.type in ASYNC_DEVICES
 
 
-def check_finite(name: str, value: Tensor, hint: str = "") -> None:
-    """Raise if ``value`` holds a NaN or an Inf; skipped under compile and export.
+def largest_factor(dtype: torch.dtype) -> float:
+    """The largest number whose products with another, times weights, are sure to be numbers: scores are of 32 bits."""
+    wide = torch.double if dtype == torch.double else torch.float
+    return float(torch.finfo(wide).max) ** 0.4
+
+
+def check_finite(name: str, value: Tensor, hint: str = "", *, largest: float | None = None) -> None:
+    """Raise if ``value`` holds a NaN, an Inf, or a number beyond ``largest``.
+
+    Skipped where values are not to be looked at, as under compile.
 
     On a GPU nobody waits for the answer: a value that is not finite fails an assertion of the device, which CUDA
     reports at some later call, and from which the process does not recover.
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
         return
-    if runs_ahead(value):
-        torch._assert_async(torch.isfinite(value).all(), f"'{name}' must be finite.{hint}")
+    if is_transformed():
         return
-    if not bool(torch.isfinite(value).all()):
-        count = int((~torch.isfinite(value)).sum())
+    if runs_ahead(value):
+        torch._assert_async(_within(value, largest).all(), f"'{name}' must be finite.{hint}")
+        return
+    if bool(_within(value, largest).all()):
+        return
+    count = int((~torch.isfinite(value)).sum())
+    if count > 0:
         raise ValueError(
             f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
         )
+    raise ValueError(
+        f"'{name}' must be at most {largest:.1e} in size, lest products of two readings overflow "
+        f"(got {float(value.abs().max()):.1e}). Scale the readings."
+    )
+
+
+def _within(value: Tensor, largest: float | None) -> Tensor:
+    return torch.isfinite(value) if largest is None else value.abs() <= largest  # not so for NaN
+
+
+def is_transformed() -> bool:
+    """Whether a transform of ``torch.func``, or forward-mode differentiation, looks on."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

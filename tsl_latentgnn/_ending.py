@@ -12,6 +12,7 @@ from types import FrameType
 
 #: What shells say of a command that wrote into a closed pipe; Windows has no such signal.
 CLOSED_PIPE = 128 + 13
+CTRL_C = 128 + signal.SIGINT
 
 #: Makes a context manager in which a signal waits.
 Whole = Callable[[], AbstractContextManager[None]]

@@ -6,7 +6,7 @@ import io
 import sys
 
 from tsl_latentgnn.__main__ import main
-from tsl_latentgnn.forecaster import Forecaster
+from tsl_latentgnn.forecaster import CheckpointForecaster
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ def test_a_model_of_several_channels_is_refused():
     from tsl_latentgnn.models import LatentGNNModel
 
     with pytest.raises(ValueError, match=r"one channel of each sensor \(got input_size=2\)"):
-        Forecaster(LatentGNNModel(2, 1, 3, NODES), {})
+        CheckpointForecaster(LatentGNNModel(2, 1, 3, NODES), {})
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 from tsl_latentgnn.engines.data_card import DATA_CARD, Card
-from tsl_latentgnn.forecaster import Forecaster
+from tsl_latentgnn.forecaster import CheckpointForecaster
 from tsl_latentgnn.models import LatentGNNModel
 
 import numpy as np
@@ -64,7 +64,7 @@ def test_a_card_before_there_was_a_version():
     assert Card.from_dict({**OLD, "scale": torch.ones(2, 1)}).scale.shape == (2, 1)
     with pytest.raises(ValueError, match=r"others of .*\(got \['x', 'targets'\]\)"):
         make_card(inputs=["x", "targets"])
-    forecaster = Forecaster(make_model(), OLD)
+    forecaster = CheckpointForecaster(make_model(), OLD)
     assert (forecaster.horizon, forecaster.card.horizon, forecaster.missing) == (3, 3, None)
 
 
@@ -75,7 +75,7 @@ def test_no_card_at_all(value):
     with pytest.raises(ValueError, match="'card' must be"):
         Card.from_dict(value)
     with pytest.raises(ValueError, match="'card' must be"):
-        Forecaster(make_model(), value)
+        CheckpointForecaster(make_model(), value)
 
 
 WRONG = {
@@ -145,7 +145,7 @@ def test_an_entry_that_is_not_there_or_not_known(name):
 )
 def test_the_card_of_another_model_is_refused(changed, message):
     with pytest.raises(ValueError, match=message):
-        Forecaster(make_model(**changed), make_card())
+        CheckpointForecaster(make_model(**changed), make_card())
 
 
 def test_time_stamps_of_the_forecasts():
@@ -173,7 +173,7 @@ def test_time_stamps_of_the_forecasts():
 def test_a_stamp_of_another_clock_is_refused(zone, time, message):
     readings = np.zeros((1, 4, 2))
     with pytest.raises(ValueError, match=message):
-        Forecaster(make_model(), make_card(zone=zone))(readings, [pd.Timestamp(time)])
+        CheckpointForecaster(make_model(), make_card(zone=zone))(readings, [pd.Timestamp(time)])
 
 
 def test_inputs_by_hand():

@@ -12,10 +12,11 @@ import pandas as pd
 import torch
 
 from .._checks import check_float_tensor
-from ..engines.checkpoint import read_checkpoint
+from ..engines.checkpoint import make_model, read_checkpoint, refuse
 from ..engines.data_card import DATA_CARD, Card, check_channels
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
+from ..nn.forecast import gaussian
 
 
 class Forecasts(NamedTuple):
@@ -58,7 +59,7 @@ class Forecaster:
         self.zone = card.zone
         #: Reading that stands for a missing one, as in the training; ``None`` if none does.
         self.missing = card.missing
-        self.is_gaussian = model.likelihood == "gaussian"
+        self.is_gaussian = self.is_probabilistic = model.likelihood == "gaussian"
 
     @classmethod
     def from_checkpoint(cls, path: str | os.PathLike[str]) -> Forecaster:
@@ -67,13 +68,14 @@ class Forecaster:
         Raises:
             OSError: If there is no such file, or it may not be read.
             ValueError: If it is no checkpoint of a :class:`~tsl_latentgnn.models.LatentGNNModel`, may carry code, or
-                was written without :class:`~tsl_latentgnn.engines.DataCard`.
+                was written without :class:`~tsl_latentgnn.engines.DataCard`, or model, weights and card do not fit
+                together.
         """
         checkpoint = read_checkpoint(path, "checkpoint")
         path = os.fspath(path)
         hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
         model_class = hparams.get("model_class") if isinstance(hparams, dict) else None
-        if not isinstance(hparams, dict) or model_class is not LatentGNNModel:
+        if not (isinstance(model_class, type) and issubclass(model_class, LatentGNNModel)):
             came = getattr(model_class, "__name__", "none")
             raise ValueError(
                 f"'checkpoint' must be a Lightning checkpoint of a LatentGNNModel (got {path!r}, of {came})."
@@ -84,12 +86,9 @@ class Forecaster:
                 f"{DATA_CARD!r}). Train on data with a clock, with the callback tsl_latentgnn.engines.DataCard; "
                 "the benchmark has it."
             )
-        model = LatentGNNModel(**hparams["model_kwargs"])
-        weights = checkpoint["state_dict"].items()
-        model.load_state_dict(
-            {key.removeprefix("model."): v for key, v in weights if key.startswith("model.")}
-        )
-        return cls(model, checkpoint[DATA_CARD])
+        model = make_model(checkpoint, "checkpoint", path)
+        with refuse("checkpoint", path, f"whose {DATA_CARD!r} cannot be used: "):
+            return cls(model, checkpoint[DATA_CARD])
 
     @torch.no_grad()
     def __call__(
@@ -120,12 +119,20 @@ class Forecaster:
         scaler = self.card.scaler
         mean = scaler.inverse_transform(forecast.mean)
         quantiles = mean.new_empty(*mean.shape, 0)
-        if self.is_gaussian:
+        if forecast.scale is not None:
             standard = torch.special.ndtri(torch.tensor(list(levels), dtype=mean.dtype))
-            scale = undo_scaler(forecast.distribution, scaler).scale
+            scale = undo_scaler(gaussian(forecast.mean, forecast.scale), scaler).scale
             quantiles = mean.unsqueeze(-1) + scale.unsqueeze(-1) * standard
         return Forecasts(mean.squeeze(-1).numpy(), quantiles.squeeze(-2).numpy())
 
     def times(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
         """Return the time stamps ``[b * horizon]`` of the forecasts, window by window."""
         return self.card.times(issued, self.card.forecast_steps())
+
+    def origins(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
+        """Return the time stamps ``[b]`` of the last rows by the clock of the training."""
+        return self.card.times(issued, [0])
+
+    def names(self, levels: Sequence[float]) -> list[str]:
+        """Return the names of the columns of a forecast and its quantiles."""
+        return ["forecast", *(f"q{level:g}" for level in levels)]

@@ -8,14 +8,43 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
 from .._ending import drop_output
 from .._files import replacing
-from .forecaster import Forecaster, Forecasts
+from .forecaster import Forecasts
+
+
+class Streamed(Protocol):
+    """What forecasts window by window, as readings come: by a checkpoint, or by a folder that ``fit`` wrote."""
+
+    @property
+    def sensors(self) -> Sequence[str]:
+        """Names of the sensors, in the order of a window."""
+
+    window: int
+    step: pd.Timedelta
+    zone: str | None
+    missing: float | None
+    is_probabilistic: bool
+
+    def __call__(
+        self, windows: np.ndarray, issued: Sequence[pd.Timestamp], levels: Sequence[float] = ()
+    ) -> Forecasts:
+        """Forecast the steps after windows ``[b window n]``."""
+
+    def origins(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
+        """Return the time stamps ``[b]`` by the clock of the model."""
+
+    def times(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
+        """Return the time stamps ``[b * horizon]`` of the forecasts."""
+
+    def names(self, levels: Sequence[float]) -> list[str]:
+        """Return the names of the columns of a forecast and its quantiles."""
+
 
 #: Appends the forecasts of windows by the time stamps of their last rows.
 Write = Callable[[Sequence[pd.Timestamp], Forecasts], None]
@@ -25,7 +54,7 @@ _GROUP_ROWS = 1 << 17
 
 
 def to_frame(
-    forecaster: Forecaster,
+    forecaster: Streamed,
     issued: Sequence[pd.Timestamp],
     forecasts: Forecasts,
     levels: Sequence[float],
@@ -37,28 +66,24 @@ def to_frame(
         "time": times.repeat(nodes),
         "issued_at": at.repeat(nodes),
         "sensor": np.tile(np.array(forecaster.sensors, dtype=object), batch * horizon),
-        "forecast": forecasts.mean.ravel(),
     }
-    for i, name in enumerate(_quantile_names(levels)):
-        columns[name] = forecasts.quantiles[..., i].ravel()
+    values = np.concatenate([forecasts.mean[..., None], forecasts.quantiles], -1)
+    for i, name in enumerate(forecaster.names(levels)):
+        columns[name] = values[..., i].ravel()
     return pd.DataFrame(columns)
 
 
 def _times(
-    forecaster: Forecaster, issued: Sequence[pd.Timestamp]
+    forecaster: Streamed, issued: Sequence[pd.Timestamp]
 ) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
     """Time stamps ``[b * horizon]`` at which forecasts are issued, and of which they are."""
-    at = forecaster.card.times(issued, [0]).repeat(forecaster.horizon)
-    return at, forecaster.times(issued)
-
-
-def _quantile_names(levels: Sequence[float]) -> list[str]:
-    return [f"q{level:g}" for level in levels]
+    times = forecaster.times(issued)
+    return forecaster.origins(issued).repeat(len(times) // len(issued)), times
 
 
 @contextmanager
 def open_writer(
-    path: Path | None, forecaster: Forecaster, levels: Sequence[float]
+    path: Path | None, forecaster: Streamed, levels: Sequence[float]
 ) -> Iterator[Write]:
     """What appends forecasts to a ``.csv`` or ``.parquet`` file; without ``path``, what prints them at once as CSV.
 
@@ -92,9 +117,9 @@ def _printing(write: Write) -> Write:
     return print_
 
 
-def _csv(stream: Any, forecaster: Forecaster, levels: Sequence[float]) -> Write:
+def _csv(stream: Any, forecaster: Streamed, levels: Sequence[float]) -> Write:
     """As ``DataFrame.to_csv`` would, but in one format operation for all numbers of a step."""
-    names = ["time", "issued_at", "sensor", "forecast", *_quantile_names(levels)]
+    names = ["time", "issued_at", "sensor", *forecaster.names(levels)]
     header = ",".join(names) + "\n"
     numbers = ",%.8g" * (1 + len(levels)) + "\n"
     rows = [_quote(sensor).replace("%", "%%") + numbers for sensor in forecaster.sensors]
@@ -122,7 +147,7 @@ def _quote(name: str) -> str:
 
 
 @contextmanager
-def _parquet(path: Path, forecaster: Forecaster, levels: Sequence[float]) -> Iterator[Write]:
+def _parquet(path: Path, forecaster: Streamed, levels: Sequence[float]) -> Iterator[Write]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import Module, Parameter
 
 from .._checks import check_float_tensor, check_int
+from .functional.edges import without_autocast
 
 
 class CustomFourierLayer(Module):
@@ -68,7 +69,7 @@ class CustomFourierLayer(Module):
         modes1, modes2 = min(self.modes1, steps // 2 + 1), min(self.modes2, nodes // 2 + 1)
         # Of the FFT only a few modes are kept, so thin matrix products give them at less cost. Real and imaginary parts
         # are rows of real tensors, whose products compile and run on every device.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             precise = x if x.dtype == torch.double else x.float()
             modes_to_nodes, nodes_to_modes = _node_bases(nodes, modes2, precise)
             modes_to_steps, steps_to_modes = _step_bases(steps, modes1, precise)

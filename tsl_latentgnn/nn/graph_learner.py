@@ -13,6 +13,7 @@ from torch_geometric.nn.inits import glorot, zeros
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int, check_mask
 from .functional.attention import edge_softmax, repeat_graphs, topk_scores
+from .functional.modules import computes_as
 from .functional.select import candidate_table
 from .latent_graph import LatentGraph
 
@@ -156,6 +157,7 @@ class GraphLearner(Module):
                     f"'k_neighbors' must be at most the largest number of candidates of a target, "
                     f"{table.size(1)} (got {k_neighbors})."
                 )
+            table = table.to(torch.empty(0).device)  # where modules are made
         self.register_buffer("candidates", table)
 
         self.lin_query = self.lin_key = None
@@ -220,7 +222,8 @@ class GraphLearner(Module):
         r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
         queries, keys, scale = [], [], 1.0
         if self.lin_query is not None and self.lin_key is not None:
-            if self.heads == 1 and self.in_features <= self.head_features:
+            plain = computes_as(self.lin_query, Linear) and computes_as(self.lin_key, Linear)
+            if plain and self.heads == 1 and self.in_features <= self.head_features:
                 # <W_q x_i, W_k x_j> = <W_k^T W_q x_i, x_j>: one map instead of two, the nodes themselves are the keys.
                 to_nodes = self.lin_key.weight.T
                 bias = self.lin_query.bias

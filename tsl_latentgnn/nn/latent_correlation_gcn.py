@@ -20,8 +20,10 @@ from .._checks import (
     check_float_tensor,
     check_int,
     check_mask,
+    largest_factor,
 )
 from .functional.attention import repeat_graphs, weighted_sum
+from .functional.modules import weight_dtype
 from .graph_learner import Edges, GraphLearner, take_old_names
 from .latent_graph import flat_edge_index
 
@@ -61,7 +63,10 @@ class LatentCorrelationGCN(MessagePassing):
 
     Only the scores of chosen sources have a gradient, so that a source that is never chosen is never learned. While
     the attribute ``dense_training`` is ``True``, training attends to all sources and teaches all scores, at the cost
-    of dense attention; evaluation keeps to the best :math:`k`. The gradient itself cannot be differentiated.
+    of dense attention; evaluation keeps to the best :math:`k`.
+
+    Gradients can be differentiated again, and ``torch.func`` transforms the layer (``grad``, ``vmap``, ``jacrev``,
+    ``jacfwd``). Both write a row per edge to memory, and a transform sees the scores of all pairs of nodes at once.
 
     Args:
         in_features (int): Size of each input node :math:`F`.
@@ -203,12 +208,12 @@ class LatentCorrelationGCN(MessagePassing):
 
         Raises:
             TypeError: If ``x`` is not a floating point tensor, ``mask`` not a boolean or ``batch`` not an integer one.
-            ValueError: If a size does not fit, a graph of ``batch`` has not :math:`N` nodes, or ``x`` holds NaN or Inf
-                (in eager mode).
+            ValueError: If a size does not fit, a graph of ``batch`` has not :math:`N` nodes, or ``x`` holds NaN, Inf
+                or, in 32 bits, what is beyond 2e15 (in eager mode).
         """
         graphs = self._check_features(x, batch_size, mask, batch)
-        check_dtype("x", x, self.lin_value.weight.dtype)
-        check_finite("x", x)
+        check_dtype("x", x, weight_dtype(self.lin_value))
+        check_finite("x", x, largest=largest_factor(x.dtype))
         h = x.reshape(graphs, self.num_nodes, self.in_features)
         edges = self.learner(h, None if mask is None else mask.reshape(graphs, self.num_nodes))
         out = self.pass_messages(h, edges).view(*x.shape[:-1], self.out_features)

@@ -141,9 +141,10 @@ class LatentGraph:
     def __getitem__(self, index: Any) -> LatentGraph:
         if not self.batch_shape:
             raise IndexError("A single LatentGraph has no batch or time dimension to index.")
-        graphs = torch.arange(self.num_graphs).view(self.batch_shape)[index]
+        graphs = torch.arange(self.num_graphs, device=self.neighbors.device)
+        graphs = graphs.view(self.batch_shape)[index]
         neighbors, weights = self.neighbors.flatten(0, -3), self.weights.flatten(0, -3)
-        picked = graphs.reshape(-1).to(neighbors.device)
+        picked = graphs.reshape(-1)
         shape = (*graphs.shape, self.num_nodes, self.k_neighbors)
         return LatentGraph(neighbors[picked].view(shape), weights[picked].view(shape))
 

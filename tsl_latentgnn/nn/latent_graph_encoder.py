@@ -17,6 +17,7 @@ from .._checks import (
     check_int,
     check_mask,
 )
+from .graph_learner import GraphLearner
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
@@ -77,15 +78,28 @@ class LatentGraphEncoder(Module):
             for _ in range(num_layers)
         ]
         self.convs = ModuleList(convs)
-        if check_bool("shared_static", shared_static):
-            first, *others = (conv.learner for conv in convs)
-            if first.static is None:
-                raise ValueError(
-                    "'shared_static' must be False when static=None: there is nothing to share."
-                )
+        self.shared_static = check_bool("shared_static", shared_static)
+        if shared_static and convs[0].learner.static is None:
+            raise ValueError(
+                "'shared_static' must be False when static=None: there is nothing to share."
+            )
+        self._share_static()
+        self.register_load_state_dict_post_hook(_share_static_again)
+        self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
+
+    def _share_static(self) -> None:
+        if self.shared_static:
+            first, *others = (
+                module for module in self.convs.modules() if isinstance(module, GraphLearner)
+            )
             for learner in others:
                 learner.share_static(first)
-        self.norms = ModuleList(_make_norm(norm, hidden_size) for _ in range(num_layers) if norm)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's, which makes a parameter anew for each layer, such as in ``to_empty``."""
+        super()._apply(*args, **kwargs)
+        self._share_static()
+        return self
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -153,7 +167,7 @@ class LatentGraphEncoder(Module):
         rows = h.flatten(0, -2)
         num_graphs = rows.size(0) // h.size(-2)
         graphs = torch.arange(num_graphs, device=h.device).repeat_interleave(h.size(-2))
-        if mask is None:
+        if mask is None or mask.is_meta:  # which has the shapes alone
             args = (rows, graphs, num_graphs) if self.norm == "graph" else (rows,)
             return norm(*args).view(h.shape)
         if self.norm == "graph":
@@ -165,6 +179,11 @@ class LatentGraphEncoder(Module):
         if present.numel() == 0:
             return h
         return rows.index_copy(0, present, norm(rows[present]).to(rows.dtype)).view(h.shape)
+
+
+def _share_static_again(encoder: LatentGraphEncoder, _: Any) -> None:
+    """After a state was loaded with ``assign=True``, which puts a parameter in the place of each."""
+    encoder._share_static()
 
 
 def _mean_over_steps(h: Tensor, mask: Tensor | None) -> Tensor:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import LSTM, Linear, Module
 from torch.nn import functional as F
 
-from .._checks import check_float, check_float_tensor, check_int, check_shape
+from .._checks import check_float, check_float_tensor, check_int, check_shape, is_transformed
 from .functional.attention import dot_attention
+from .functional.modules import computes_as
 
 
 class AttendingDecoder(Module):
@@ -127,9 +128,13 @@ class AttendingDecoder(Module):
                 "exog", exog, "[S, horizon, exog_size]", (sequences, horizon, self.exog_size)
             )
 
-        on_state, on_context = self.fc_out.weight.split(self.fc_out.out_features, 1)
+        parts = None
+        if computes_as(self.fc_out, Linear):  # two products spare a concatenation at every step
+            parts = self.fc_out.weight.split(self.fc_out.out_features, 1)
         # One draw per step, all at once: a draw inside the loop would stop a GPU at every step.
-        forced = (torch.rand(horizon) < ratio).tolist() if ratio > 0 else [False] * horizon
+        forced = [False] * horizon
+        if ratio > 0:
+            forced = (torch.rand(horizon, device="cpu") < ratio).tolist()
         outputs, features, y = [], [], first
         for step in range(horizon):
             if step > 0 and forced[step] and targets is not None:
@@ -138,7 +143,10 @@ class AttendingDecoder(Module):
             inputs = y if exog is None else torch.cat([y, exog[:, step]], -1)
             h, state = run_lstm(self.lstm, inputs.unsqueeze(1), state)
             context = dot_attention(h, encoded)
-            z = F.linear(h, on_state, self.fc_out.bias).add_(F.linear(context, on_context))
+            if parts is None:
+                z = self.fc_out(torch.cat([h, context], -1))
+            else:
+                z = F.linear(h, parts[0], self.fc_out.bias).add_(F.linear(context, parts[1]))
             z = torch.relu_(z).squeeze(1)
             z = F.dropout(z, self.dropout, self.training)
             y = self.final_out(z)
@@ -208,17 +216,41 @@ def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Ten
     """Run an LSTM, on CPUs without autocast where PyTorch cannot train one in what autocast asks for.
 
     That is float16 on every CPU, and bfloat16 unless :data:`BFLOAT16_LSTM`. The states are then of the dtype of the
-    parameters, as they are of PyTorch's own LSTM without oneDNN.
+    parameters, as they are of PyTorch's own LSTM without oneDNN. What ``torch.func`` transforms is the formula itself.
     """
+    if is_transformed() and computes_as(lstm, LSTM):
+        return _unroll(lstm, x, state)
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return lstm(x, state)
     if BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16:
         return lstm(x, state)
-    dtype = next(lstm.parameters()).dtype
+    dtype = next((value.dtype for value in lstm.parameters()), torch.float)  # none if quantized
     with torch.autocast("cpu", enabled=False):
         return lstm(
             x.to(dtype), None if state is None else (state[0].to(dtype), state[1].to(dtype))
         )
+
+
+def _unroll(lstm: LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
+    """An LSTM in plain operators, each of which a transform can batch and differentiate."""
+    size = (lstm.num_layers, x.size(0), lstm.hidden_size)
+    hidden, cell = state if state is not None else (x.new_zeros(size), x.new_zeros(size))
+    finals = []
+    for layer in range(lstm.num_layers):
+        if layer > 0:
+            x = F.dropout(x, lstm.dropout, lstm.training)
+        w_input, w_state, b_input, b_state = lstm.all_weights[layer]
+        h, c = hidden[layer], cell[layer]
+        steps = []
+        for inputs in F.linear(x, w_input, b_input).unbind(1):
+            gates = inputs + F.linear(h, w_state, b_state)
+            into, forget, new, out = gates.chunk(4, -1)
+            c = forget.sigmoid() * c + into.sigmoid() * new.tanh()
+            h = out.sigmoid() * c.tanh()
+            steps.append(h)
+        x = torch.stack(steps, 1)
+        finals.append((h, c))
+    return x, (torch.stack([h for h, _ in finals]), torch.stack([c for _, c in finals]))
 
 
 def _has_bfloat16_lstm() -> bool:

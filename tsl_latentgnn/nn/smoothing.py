@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
@@ -39,9 +41,22 @@ class GaussianSmoothingLayer(Module):
         super().__init__()
         self.kernel_size = check_odd("kernel_size", kernel_size)
         self.sigma = check_float("sigma", sigma, 0.0, exclusive_minimum=True)
-        offset = torch.arange(self.kernel_size, dtype=torch.double) - self.kernel_size // 2
-        kernel = torch.softmax(-0.5 * (offset / self.sigma) ** 2, dim=0)
-        self.register_buffer("kernel", kernel.to(torch.get_default_dtype()), persistent=False)
+        kernel = self._make_kernel().to(torch.empty(0))  # to the device where modules are made
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def _make_kernel(self) -> Tensor:
+        # On the CPU: not every device has 64 bits.
+        steps = torch.arange(self.kernel_size, dtype=torch.double, device="cpu")
+        offset = steps - self.kernel_size // 2
+        return torch.softmax(-0.5 * (offset / self.sigma) ** 2, dim=0)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's; the kernel, which is in no state to be loaded, is there whatever it was moved from."""
+        if self.kernel.is_meta:  # while the state has been assigned
+            self.kernel = self._make_kernel().to(self.kernel.dtype)
+        super()._apply(*args, **kwargs)
+        self.kernel = self._make_kernel().to(self.kernel)
+        return self
 
     def forward(self, y: Tensor) -> Tensor:
         """Smooth ``y`` of shape ``[B, T, N]`` over its time steps.
@@ -51,6 +66,8 @@ class GaussianSmoothingLayer(Module):
             ValueError: If ``y`` does not have three dimensions or is empty.
         """
         check_float_tensor("y", y, "[B, T, N]", (None, None, None))
+        if self.kernel.device != y.device:
+            self.kernel = self._make_kernel().to(y)
         return convolve_time(y, self.kernel.to(y.dtype))
 
     def __repr__(self) -> str:

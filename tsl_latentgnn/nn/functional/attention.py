@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
-from .edges import edge_score, edge_sum, precise
+from ..._checks import is_transformed
+from .edges import edge_score, edge_sum, is_differentiated_again, precise, without_autocast
 from .select import select_candidates, select_sources
 
 
@@ -57,24 +57,19 @@ def topk_scores(
         the places that are left.
     """
     # The mean over the heads is one product over all channels.
-    factors = query.flatten(2), key.flatten(2)
+    factors = query.detach().flatten(2), key.detach().flatten(2)
     query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
+    ranks = None if bias is None else bias.detach()
     mean_scale = scale / heads
     present = None
+    whole = torch.compiler.is_dynamo_compiling() and not is_transformed()
+    select = _select_whole if whole else _select
     if candidates is None:
         assert k is not None
-        known, columns = select_sources(
-            *factors,
-            k,
-            scale=mean_scale,
-            bias=bias,
-            mask=mask,
-            self_loops=self_loops,
-            block_bytes=block_bytes,
-        )
+        known, columns = select(*factors, k, mean_scale, ranks, mask, None, self_loops, block_bytes)
         neighbors = columns
         if mask is not None:
             present = mask.gather(1, neighbors.flatten(1)).view(neighbors.shape)
@@ -86,15 +81,8 @@ def topk_scores(
         if mask is not None:
             allowed = allowed & mask[:, table]
         k = candidates.size(1) if k is None else k
-        known, columns = select_candidates(
-            *factors,
-            k,
-            table,
-            scale=mean_scale,
-            bias=bias,
-            absent=~allowed,
-            self_loops=self_loops,
-            block_bytes=block_bytes,
+        known, columns = select(
+            *factors, k, mean_scale, ranks, ~allowed, table, self_loops, block_bytes
         )
         neighbors = table.expand(graphs, -1, -1).gather(2, columns)
         present = allowed.expand(graphs, -1, -1).gather(2, columns)
@@ -102,6 +90,47 @@ def topk_scores(
     seen = known if heads == 1 else None
     scores = edge_score(query, key, neighbors, scale, bias, columns, seen)
     return scores, neighbors, present
+
+
+def _select(
+    query: Tensor,
+    key: Tensor,
+    k: int,
+    scale: float,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    candidates: Tensor | None,
+    self_loops: bool,
+    block_bytes: int | None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`select_sources`, or :func:`select_candidates` with ``mask`` its ``absent``."""
+    options: dict[str, Any] = {
+        "scale": scale,
+        "bias": bias,
+        "self_loops": self_loops,
+        "block_bytes": block_bytes,
+    }
+    if candidates is None:
+        return select_sources(query, key, k, mask=mask, **options)
+    return select_candidates(query, key, k, candidates, absent=mask, **options)
+
+
+#: One operator to torch.compile, to which the number of blocks would make a program of its own for every batch size.
+_select_whole = torch.library.custom_op(
+    "tsl_latentgnn::select",
+    _select,
+    mutates_args=(),
+    schema=(
+        "(Tensor query, Tensor key, int k, float scale, Tensor? bias, Tensor? mask, "
+        "Tensor? candidates, bool self_loops, int? block_bytes) -> (Tensor, Tensor)"
+    ),
+)
+
+
+@_select_whole.register_fake
+def _select_shapes(query: Tensor, key: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tensor]:
+    scores = precise(query.new_empty(*query.shape[:2], k))
+    return scores, torch.empty_like(scores, dtype=torch.long)
 
 
 def edge_softmax(scores: Tensor, present: Tensor | None) -> Tensor:
@@ -138,7 +167,7 @@ def _all_scores(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """:func:`topk_scores` of all sources, in their own order."""
     graphs, num_nodes = query.shape[:2]
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query):
         scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
     if bias is not None:
         scores = scores + bias.unsqueeze(-1)
@@ -158,8 +187,18 @@ def dot_attention(query: Tensor, memory: Tensor) -> Tensor:
         torch.Tensor: Shape :math:`[S, 1, H]`.
     """
     # Autocast would cast what a Function computes, but not what it saves for its backward.
-    with torch.autocast(query.device.type, enabled=False):
-        return _DotAttention.apply(query, memory.to(query.dtype))
+    with without_autocast(query):
+        memory = memory.to(query.dtype)
+        if is_transformed():
+            return torch.bmm(_dot_weights(query, memory), memory)
+        return _DotAttention.apply(query, memory)
+
+
+def _dot_weights(query: Tensor, memory: Tensor) -> Tensor:
+    """Weights ``[S, 1, T]`` of :func:`dot_attention`."""
+    # Not over the last dimension, where the softmax of short rows is slow.
+    scores = torch.bmm(memory, query.transpose(1, 2) * memory.size(2) ** -0.5)
+    return scores.softmax(1).transpose(1, 2)
 
 
 class _DotAttention(Function):
@@ -167,19 +206,17 @@ class _DotAttention(Function):
     # two and their sum.
     @staticmethod
     def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
-        ctx.scale = memory.size(2) ** -0.5
-        # Not over the last dimension, where the softmax of short rows is slow.
-        scores = torch.bmm(memory, query.transpose(1, 2) * ctx.scale)
-        weights = scores.softmax(1).transpose(1, 2)
+        weights = _dot_weights(query, memory)
         ctx.save_for_backward(query, memory, weights)
         return torch.bmm(weights, memory)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         query, memory, weights = ctx.saved_tensors
+        if is_differentiated_again():  # by what the weights came from, too
+            weights = _dot_weights(query, memory)
         to_weights = torch.bmm(grad, memory.transpose(1, 2))
         mean = (weights * to_weights).sum(-1, keepdim=True)
-        to_scores = weights * (to_weights - mean) * ctx.scale
+        to_scores = weights * (to_weights - mean) * memory.size(2) ** -0.5
         rows = torch.cat([weights, to_scores], 1).transpose(1, 2)
         return torch.bmm(to_scores, memory), torch.bmm(rows, torch.cat([grad, query], 1))

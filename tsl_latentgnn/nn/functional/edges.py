@@ -2,18 +2,21 @@ r"""Operations along the edges of graphs in which every target has :math:`k` sou
 
 The inner products along the edges and the weighted sums over the edges of a target are each other's backward. Both walk
 the edges by ``embedding_bag`` and its derivatives, which do not write a row per edge to memory. Where PyTorch lacks
-those, and in an exported program, they gather the rows and multiply.
+those, in an exported program, under ``torch.func`` and where a gradient is itself differentiated, they gather the rows
+and multiply.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from ..._checks import is_transformed
 
 #: Devices on which PyTorch has embedding_bag and all its derivatives.
 BAG_DEVICES = ("cpu", "cuda")
@@ -52,15 +55,12 @@ def edge_score(
     """
     if bias is not None and columns is None:
         raise ValueError("'columns' must be given with 'bias' (got None).")
-    scores = _EdgeScore.apply(
-        precise(target).flatten(0, 2),
-        precise(source).flatten(0, 2),
-        bias,
-        _head_rows(neighbors, target.size(2)),
-        scale,
-        columns,
-        known,
-    )
+    factors = precise(target).flatten(0, 2), precise(source).flatten(0, 2)
+    rows = _head_rows(neighbors, target.size(2))
+    if is_transformed():  # which differentiates the operators themselves
+        scores = _scores(*factors, bias, rows, scale, columns)
+    else:
+        scores = _EdgeScore.apply(*factors, bias, rows, scale, columns, known)
     return scores.view(*target.shape[:3], -1).transpose(2, 3)
 
 
@@ -78,22 +78,43 @@ def edge_sum(weight: Tensor, source: Tensor, neighbors: Tensor) -> Tensor:
     rows = _head_rows(neighbors, source.size(2))
     bags = weight.transpose(2, 3).reshape(rows.shape)
     values = precise(source)
-    sums = _EdgeSum.apply(bags.to(values.dtype), values.flatten(0, 2), rows)
+    sum_bags = _bag_sum if is_transformed() else _EdgeSum.apply
+    sums = sum_bags(bags.to(values.dtype), values.flatten(0, 2), rows)
     return sums.view(source.shape).to(source.dtype)
 
 
-def is_exporting() -> bool:
-    """Whether ``torch.export`` (not strict) looks on: a saved program has public operators only, out of place."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+def needs_plain_ops() -> bool:
+    """Whether ``torch.export`` (not strict) or ``torch.func`` looks on.
+
+    A saved program has public operators only, and a transform takes those that it knows, both out of place.
+    """
+    exporting = torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+    return exporting or is_transformed()
+
+
+def is_differentiated_again() -> bool:
+    """Whether a backward is itself recorded, for a gradient of the gradient (``create_graph=True``)."""
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _has_bags(x: Tensor) -> bool:
-    return x.device.type in BAG_DEVICES and not is_exporting()
+    # Grad mode is off in the forward of a Function. embedding_bag has no second derivative.
+    return x.device.type in BAG_DEVICES and not (needs_plain_ops() or is_differentiated_again())
 
 
 def precise(x: Tensor) -> Tensor:
     """``x`` in 32 bits, in which sums of half-precision numbers are accumulated."""
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Compute in the dtypes of the tensors themselves, on the device of ``x``, which may know no autocast (meta)."""
+    kind = x.device.type
+    return (
+        torch.autocast(kind, enabled=False)
+        if torch.amp.is_autocast_available(kind)
+        else nullcontext()
+    )
 
 
 def _head_rows(neighbors: Tensor, heads: int) -> Tensor:
@@ -141,7 +162,7 @@ def _bag_sum_back(weight: Tensor, target: Tensor, rows: Tensor, sources: int) ->
     """Sums ``[S, d]`` of ``target`` ``[M, d]`` over the edges of every source, times ``weight`` ``[M, k]``."""
     if not _has_bags(target):
         products = (weight.unsqueeze(2) * target.unsqueeze(1)).flatten(0, 1)
-        return target.new_zeros(sources, target.size(1)).index_add_(0, rows.flatten(), products)
+        return products.new_zeros(sources, target.size(1)).index_add_(0, rows.flatten(), products)
     # Edges sorted by source: a sum of fixed order, where index_add would write a row per edge first.
     ordered, edge = rows.flatten().sort(stable=True)
     starts = torch.searchsorted(ordered, torch.arange(sources, device=rows.device))
@@ -152,6 +173,24 @@ def _bag_sum_back(weight: Tensor, target: Tensor, rows: Tensor, sources: int) ->
         mode="sum",
         per_sample_weights=weight.flatten()[edge],
     )
+
+
+def _scores(
+    target: Tensor,
+    source: Tensor,
+    bias: Tensor | None,
+    rows: Tensor,
+    scale: float,
+    columns: Tensor | None,
+) -> Tensor:
+    """Scores ``[M, k]`` of :func:`edge_score`."""
+    scores = _bag_dot(target, source, rows) * scale
+    if bias is None or columns is None:
+        return scores
+    edges = bias.flatten().index_select(0, _cells(columns, bias.size(1)))
+    # One bias for all heads of a target, whose rows follow each other.
+    by_target = scores.view(columns.size(0) * columns.size(1), -1, columns.size(2))
+    return (by_target + edges.view(-1, 1, columns.size(2))).view(rows.shape)
 
 
 class _EdgeScore(Function):
@@ -171,16 +210,9 @@ class _EdgeScore(Function):
         ctx.bias_shape = None if bias is None else bias.shape
         if known is not None:
             return known.reshape(rows.shape).clone()
-        scores = _bag_dot(target, source, rows).mul_(scale)
-        if bias is None or columns is None:
-            return scores
-        edges = bias.flatten().index_select(0, _cells(columns, bias.size(1)))
-        # One bias for all heads of a target, whose rows follow each other.
-        by_target = scores.view(columns.size(0) * columns.size(1), -1, columns.size(2))
-        return by_target.add_(edges.view(-1, 1, columns.size(2))).view(rows.shape)
+        return _scores(target, source, bias, rows, scale, columns)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         target, source, rows, columns = ctx.saved_tensors
         products = grad * ctx.scale
@@ -203,7 +235,6 @@ class _EdgeSum(Function):
         return _bag_sum(weight, source, rows)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weight, source, rows = ctx.saved_tensors
         to_weight = _bag_dot(grad, source, rows) if ctx.needs_input_grad[0] else None

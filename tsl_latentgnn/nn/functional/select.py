@@ -2,7 +2,7 @@ r"""Selection of the :math:`k` best sources of every target, in memory linear in
 
 Only the selection sees all pairs: one block of scores at a time, in memory that all blocks share, and without gradient,
 because the score of a source that is not selected has gradient zero. A program made by ``torch.export``, whose number
-of graphs is left open, sees all pairs at once.
+of graphs is left open, and what ``torch.func`` transforms see all pairs at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .edges import edge_score, is_exporting, precise
+from .edges import edge_score, needs_plain_ops, precise
 
 try:
     from . import select_triton
@@ -71,13 +71,13 @@ def select_sources(
     """
     query, key = query.detach(), key.detach()
     bias = None if bias is None else bias.detach()
-    if select_triton is not None and not is_exporting() and select_triton.serves(query, key, k):
+    if select_triton is not None and not needs_plain_ops() and select_triton.serves(query, key, k):
         room = GPU_BLOCK_BYTES if block_bytes is None else block_bytes
         return select_triton.select(query, key, k, scale, bias, mask, self_loops, room)
     query, key = precise(query), precise(key)
     bias = None if bias is None else bias.to(query.dtype)
     graphs, num_nodes, _ = query.shape
-    if is_exporting():
+    if needs_plain_ops():
         pairs = query @ key.transpose(1, 2) * scale
         absent = None if mask is None else ~mask.unsqueeze(1)
         own = torch.eye(num_nodes, dtype=torch.bool, device=query.device) if self_loops else None
@@ -164,7 +164,7 @@ def select_candidates(
     bias = None if bias is None else bias.detach().to(query.dtype)
     graphs, num_nodes, _ = query.shape
     width = torch.arange(candidates.size(1), device=query.device)
-    if is_exporting():
+    if needs_plain_ops():
         edges = candidates.expand(graphs, -1, -1)
         columns = width.expand_as(edges)
         pairs = edge_score(query.unsqueeze(2), key.unsqueeze(2), edges, scale, bias, columns)

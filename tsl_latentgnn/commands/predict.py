@@ -17,21 +17,30 @@ import pandas as pd
 from .._checks import read_positive
 from .._ending import Ended, Whole
 from .._files import is_same_file
-from .cells import ReadOptions
-from .forecaster import Forecaster
-from .readings import read_rows
-from .tables import Write, open_writer
-from .windows import Row, roll
+from ..forecaster.cells import ReadOptions
+from ..forecaster.forecaster import Forecaster as CheckpointForecaster
+from ..forecaster.readings import read_rows
+from ..forecaster.tables import Streamed, Write, open_writer
+from ..forecaster.windows import Row, roll
+from . import say
+from .tables import add_table_options, read_tables, write_table
 
-_PREDICT = """Forecasts from a checkpoint and a table of recent readings.
+HELP = "forecasts from a trained model and a table of recent readings"
+DESCRIPTION = """Forecasts from a trained model and a table of recent readings.
 
-A forecast for every row that completes a window is written, in memory that does not grow with the table:
+The model is a folder that fit wrote; the forecast is that of now, after the last row:
 
-  tsl-latentgnn predict best.ckpt readings.csv --out forecasts.csv
-  sensors | tsl-latentgnn predict best.ckpt - >> forecasts.csv
+  tsl-latentgnn predict model/ readings.csv --out forecasts.csv
+  tsl-latentgnn predict model/ readings.csv --step 1            a forecast after each row that completes a window
 
-Of a stream each is written as soon as its row is there. The file of --out is there at the end, and what was there
-before until then; Ctrl-C or SIGTERM is an end of a stream.
+From - rows are read as they come, and each forecast is written as soon as its row is there, in memory that does not
+grow; Ctrl-C or SIGTERM is an end of such a stream:
+
+  sensors | tsl-latentgnn predict model/ - >> forecasts.csv
+
+MODEL can also be a Lightning checkpoint of a training in a script of one's own, written with the callback DataCard. It
+forecasts after each row of a file, too, in memory that does not grow. The file of --out is there at the end, and what
+was there before until then.
 """
 
 #: Numbers in the windows that are computed together, unless --batch-size says otherwise: more are no faster.
@@ -39,52 +48,59 @@ _BATCH_NUMBERS = 1 << 15
 #: So many refusals are shown, the others counted.
 _SHOWN = 10
 
+#: Quantiles where no others are asked for.
+LEVELS = (0.05, 0.5, 0.95)
+
 Batch = list[tuple[pd.Timestamp, np.ndarray]]
 
 
-def run(arguments: Sequence[str] | None, whole: Whole) -> None:
-    """Do what the command line asks for; what is written within ``whole()`` no signal cuts in two."""
-    parser = argparse.ArgumentParser(
-        prog="tsl-latentgnn", description="Forecasts over a learned latent graph."
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    predict = commands.add_parser(
-        "predict",
-        help="forecasts from a checkpoint and a table of recent readings",
-        description=_PREDICT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_predict_options(predict)
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> None:
+    """Do it."""
+    is_folder = Path(options.model).is_dir()
     try:
-        _check_out(options)
-        prediction = _Prediction(options)
+        _check(options, is_folder)
+        prediction = _Prediction(options, is_folder)
     except ValueError as error:
-        predict.error(str(error))
+        options.parser.error(str(error))
+    if is_folder and options.readings != "-":
+        _predict_table(options, prediction.read_options)
+        return
     try:
-        prediction(whole)
+        prediction(options.whole)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
-        _say(f"{predict.prog}: error: {error}{prediction.so_far()}")
+        say(f"{options.parser.prog}: error: {error}{prediction.so_far()}")
         sys.exit(2)
     except Ended as ended:
-        _say(f"{predict.prog}: ended by {ended}.{prediction.so_far()}")
+        say(f"{options.parser.prog}: ended by {ended}.{prediction.so_far()}")
         raise
 
 
-def _say(text: str) -> None:
-    with suppress(OSError, AttributeError):  # closed
-        sys.stderr.write(f"{text}\n")
+def _predict_table(options: argparse.Namespace, read_options: ReadOptions) -> None:
+    """Forecast by the whole table."""
+    from ..forecaster import Forecaster
+
+    forecaster = Forecaster.load(options.model)
+    tables = read_tables(options, ("readings", "past", "future", "static"))
+    if read_options.missing:
+        forecaster.set_params(missing=read_options.missing)
+    forecasts = forecaster.predict(**tables, step=options.step, quantiles=options.quantiles)
+    write_table(forecasts, options.out)
 
 
-def _check_out(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, is_folder: bool) -> None:
+    """Refuse what does not go together."""
     out, readings = options.out, options.readings
+    tables = {f"--{name}": getattr(options, name) for name in ("past", "future", "static")}
+    given = {name: path for name, path in tables.items() if path is not None}
+    if given and (not is_folder or readings == "-"):
+        raise ValueError(f"'{next(iter(given))}' must not be given with a checkpoint or a stream")
     if out is None:
         return
     if out.suffix not in (".csv", ".parquet"):
         raise ValueError(f"'--out' must end with .csv or .parquet (got {str(out)!r})")
-    inputs = {"READINGS": readings, "CHECKPOINT": options.checkpoint}
+    inputs = {"READINGS": readings, "MODEL": options.model, **given}
     if readings == "-":
         with suppress(OSError, ValueError, AttributeError):  # no file, or closed
             inputs["READINGS"] = sys.stdin.fileno()
@@ -96,8 +112,8 @@ def _check_out(options: argparse.Namespace) -> None:
 class _Prediction:
     """What ``predict`` does, and how far it is."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, options: argparse.Namespace, is_folder: bool) -> None:
+        self.options, self.is_folder = options, is_folder
         self.read_options = _read_options(options)
         self.rows = self.forecasts = self.left_out = 0
         self.last: pd.Timestamp | None = None
@@ -106,15 +122,16 @@ class _Prediction:
     def __call__(self, whole: Whole) -> None:
         options = self.options
         is_stream = options.readings == "-"
-        forecaster = Forecaster.from_checkpoint(options.checkpoint)
-        levels = options.quantiles if forecaster.is_gaussian else []
+        forecaster = self._load()
+        levels = (options.quantiles or LEVELS) if forecaster.is_probabilistic else []
         if options.missing is None and forecaster.missing is not None:
             self.read_options = replace(self.read_options, missing=(forecaster.missing,))
         rows = read_rows(
             options.readings, forecaster.sensors, self.read_options, forecaster.zone, self._refuse
         )
         window, step = forecaster.window, forecaster.step
-        windows = roll(self._count(rows), window, step, options.stride, self._refuse, _say)
+        stride = options.step or 1
+        windows = roll(self._count(rows), window, step, stride, self._refuse, say)
         numbers = window * len(forecaster.sensors)
         size = options.batch_size or (1 if is_stream else max(1, _BATCH_NUMBERS // numbers))
         start = time.perf_counter()
@@ -131,12 +148,19 @@ class _Prediction:
         self.done = True
         seconds = time.perf_counter() - start
         left_out = f", {self.left_out:,} left out" if self.left_out else ""
-        _say(
+        say(
             f"{self.rows:,} rows, {self.forecasts:,} forecasts{left_out} in {seconds:.2f} s: "
             f"{self.rows / seconds:,.1f} rows/s"
         )
         if ended is not None:
             raise ended
+
+    def _load(self) -> Streamed:
+        if self.is_folder:
+            from ..forecaster import Forecaster
+
+            return Forecaster.load(self.options.model).streamed()
+        return CheckpointForecaster.from_checkpoint(self.options.model)
 
     def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
@@ -151,12 +175,12 @@ class _Prediction:
         self.left_out += 1
         if self.left_out <= _SHOWN:
             more = " Others are not shown." if self.left_out == _SHOWN else ""
-            _say(f"left out: {error}{more}")
+            say(f"left out: {error}{more}")
 
     def _forecast(
         self,
         batch: Batch,
-        forecaster: Forecaster,
+        forecaster: Streamed,
         levels: Sequence[float],
         write: Write,
         whole: Whole,
@@ -254,9 +278,10 @@ def _read_options(options: argparse.Namespace) -> ReadOptions:
     )
 
 
-def _add_predict_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's own options."""
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="Lightning checkpoint of a LatentGNNModel"
+        "model", metavar="MODEL", help="folder that fit wrote, or checkpoint of a LatentGNNModel"
     )
     parser.add_argument(
         "readings",
@@ -271,32 +296,37 @@ def _add_predict_options(parser: argparse.ArgumentParser) -> None:
         help=".csv or .parquet (default: CSV to standard output)",
     )
     parser.add_argument(
+        "--step",
         "--stride",
         type=read_positive,
-        default=1,
-        help="rows from forecast to forecast (default: 1)",
+        metavar="ROWS",
+        help="rows from forecast to forecast (default: of a folder and a file one, after the last row; else 1)",
     )
     parser.add_argument(
         "--batch-size",
         type=read_positive,
-        help="forecasts that are computed together (default: as many as are fast of a file; 1 of a "
-        "stream, which writes each as soon as its row is read)",
+        help="forecasts of a stream or by a checkpoint that are computed together (default: as many as are fast of a "
+        "file; 1 of a stream, which writes each as soon as its row is read)",
     )
     parser.add_argument(
         "--quantiles",
         type=_level,
         nargs="+",
-        default=[0.05, 0.5, 0.95],
         metavar="LEVEL",
-        help="of a model with a Gaussian likelihood (default: 0.05 0.5 0.95)",
+        help="of a model that has a spread (default: those of the folder, or 0.05 0.5 0.95)",
     )
     parser.add_argument(
         "--on-error",
         choices=("stop", "skip"),
         default="stop",
-        help="what to do where a row is refused: to stop, or to leave it out and say so (default: stop)",
+        help="what to do where a row of a stream, or for a checkpoint, is refused: to stop, or to leave it out and say "
+        "so (default: stop)",
     )
     _add_read_options(parser)
+    parser.add_argument(
+        "--static", metavar="FILE", help="features of sensors that are new to the model"
+    )
+    add_table_options(parser)
 
 
 def _level(text: str) -> float:
