@@ -3,7 +3,7 @@ from tsl_latentgnn.forecaster.batches import Series, Windows
 import numpy as np
 import torch
 
-WINDOW, HORIZON, NODES = 4, 3, 2
+WINDOW, HORIZON, NODES, SEASON = 4, 3, 2, 2
 
 
 def make_series(rows=12):
@@ -22,6 +22,7 @@ def make_series(rows=12):
         past=draw(rows, 3),
         profile=draw(rows + HORIZON, NODES, 1),
         static=draw(NODES, 2),
+        season=SEASON,
     )
 
 
@@ -50,7 +51,10 @@ def test_batches_hold_what_a_walk_over_the_rows_finds():
             for h in range(HORIZON):
                 t = end + 1 + h
                 usual = series.profile[t, node] - now
-                future = [series.known[t], series.own[t, node], usual, series.static[node]]
+                before = t - SEASON * (1 + h // SEASON)
+                seasonal = series.x[before, node] - now if before in there else usual
+                known = series.known[t], series.own[t, node]
+                future = [*known, usual, seasonal, series.static[node]]
                 assert torch.equal(batch.inputs["u_future"][b, h, node], torch.cat(future))
                 torch.testing.assert_close(batch.y[b, h, node], series.x[t, node], equal_nan=True)
 

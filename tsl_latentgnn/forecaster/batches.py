@@ -39,6 +39,7 @@ class Series:
         past: Covariates up to now ``[t, f]`` or ``[t, n, f]``.
         profile: What each sensor usually reads ``[t + horizon, n, c]``.
         static: What does not change ``[n, f]``.
+        season: Steps of a season, see :func:`make_inputs`.
     """
 
     x: Tensor
@@ -48,6 +49,7 @@ class Series:
     past: Tensor | None = None
     profile: Tensor | None = None
     static: Tensor | None = None
+    season: int | None = None
 
 
 def make_inputs(
@@ -57,11 +59,13 @@ def make_inputs(
     past: Tensor | None = None,
     profile: Tensor | None = None,
     static: Tensor | None = None,
+    season: int | None = None,
 ) -> dict[str, Tensor]:
     """Return the arguments of :meth:`LatentForecaster.forecast` for a batch of windows.
 
     They are those of :class:`Series`, of each window: what reaches ahead is ``[b window+horizon ...]``, the rest
-    ``[b window ...]``, but for ``static`` ``[n f]``.
+    ``[b window ...]``, but for ``static`` ``[n f]``. Where the window holds a season, each step to come has the reading
+    one season before it beside it, relative to the last reading, as it has the profile.
     """
     batch, window, nodes, _ = x.shape
     horizon = known.size(1) - window
@@ -80,10 +84,16 @@ def make_inputs(
         u_future.append(own[:, window:])
     if past is not None:
         u.append(spread(past))
+    now = last_reading(x, present).unsqueeze(1)
+    usual = torch.zeros_like(now)
     if profile is not None:
         u.append((x - profile[:, :window]).masked_fill(~present, 0.0))
-        now = last_reading(x, present).unsqueeze(1)
-        u_future.append(profile[:, window:] - now)
+        usual = profile[:, window:] - now
+        u_future.append(usual)
+    if season is not None and season <= window:
+        ahead = torch.arange(horizon, device=x.device)
+        before = window - season + ahead % season
+        u_future.append(torch.where(present[:, before], x[:, before] - now, usual))
     if static is not None:
         still = static.expand(batch, window, -1, -1)
         u.append(still)
@@ -125,6 +135,7 @@ class Windows(Dataset[Batch]):
             past=None if series.past is None else series.past[seen],
             profile=None if series.profile is None else series.profile[span],
             static=series.static,
+            season=series.season,
         )
         ends = len(series.x)
         if int(ahead.max()) < ends:

@@ -144,6 +144,7 @@ class Program(Module):
             None if spec is None else _Scaler(spec[1]) for spec in (recipe.past, recipe.future)
         )
         self.clock = None if recipe.profile is None else recipe.profile.clock
+        self.season = recipe.season
         one = np.ones((1, recipe.horizon, 1, len(recipe.channels)), np.float32)
         static = None
         if recipe.static is not None and recipe.static_scale is not None:
@@ -200,6 +201,7 @@ class Program(Module):
             past=None if self.past is None else self.past(past),
             profile=usual,
             static=self.static,
+            season=self.season,
         )
         forecast = self.network.forecast(**inputs)  # type: ignore[arg-type]
         below, above = (width * self.scale.scale for width in forecast.spread)

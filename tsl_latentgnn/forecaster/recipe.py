@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from .batches import Series
+from .baselines import season_steps
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel
@@ -109,6 +110,12 @@ class Recipe:
         """The step of the clock; about that, of a calendar's."""
         return duration(self.offset)
 
+    @property
+    def season(self) -> int | None:
+        """Steps of a season, if there is one of several."""
+        steps = season_steps(self.step)
+        return steps if steps is not None and steps > 1 else None
+
     def reach(self, index: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Return ``index`` with the horizon behind its end."""
         return make_clock(index[0], len(index) + self.horizon, self.offset)
@@ -189,4 +196,5 @@ class Recipe:
             past=None if self.past is None or past is None else self.past[1](past.values),
             profile=None if usual is None else self.scale(usual),
             static=static,
+            season=self.season,
         )
