@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tsl_latentgnn._checks import read_positive
-from tsl_latentgnn.evaluation import graph_recovery
+from tsl_latentgnn.graphs import recovery
 from tsl_latentgnn.visualization import plot_forecast
 
 from matplotlib.figure import Figure
@@ -67,10 +67,10 @@ def main() -> None:
     ours = outcomes["latentgnn"]
     learned, threshold = learned_graphs("latentgnn", ours)[-1]
     true = true_graph(ours.data.dataset)
-    recovery = graph_recovery(true, learned, threshold)
+    scores = recovery(true, learned, threshold)
     draw_graphs(learned, true, "GPVAR-AZ").savefig(run_dir / "learned_graph.png", dpi=150)
     draw_forecast(ours).savefig(run_dir / "forecast.png", dpi=150)
-    report = describe(outcomes, recovery, threshold)
+    report = describe(outcomes, scores, threshold)
     (run_dir / "table.md").write_text(report + "\n")
     print(f"\n{report}\n\nCheckpoint: {ours.checkpoint}")
     print(f"Figures, table and results: {run_dir.resolve()}")

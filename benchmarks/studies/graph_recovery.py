@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tsl_latentgnn.evaluation import edges_by_gap, graph_recovery
+from tsl_latentgnn.graphs import edges_by_gap, recovery
 
 from torch import Tensor
 
@@ -126,13 +126,14 @@ def baselines(dataset: str, options: argparse.Namespace) -> list[dict[str, Any]]
 def score(true: Tensor, graph: Learned) -> dict[str, Any]:
     """Threshold of the rule, and how well the graph finds the directed edges between different nodes.
 
-    ``"gap"`` holds the same of :func:`tsl_latentgnn.evaluation.edges_by_gap`.
+    ``"gap"`` holds the same of :func:`tsl_latentgnn.graphs.edges_by_gap`.
     """
-    recovery = graph_recovery(true, graph.scores, graph.threshold)
-    edges = edges_by_gap(graph.scores, graph.threshold).astype(float)
-    by_gap = graph_recovery(true, edges, threshold=0.5)
-    del by_gap["AUROC"]  # of scores, which these are not
-    return {"threshold": graph.threshold, **recovery, "gap": by_gap}
+    scores = recovery(true, graph.scores, graph.threshold)
+    edges = edges_by_gap(graph.scores, graph.threshold)
+    by_gap = recovery(true, edges)
+    for name in ("AUROC", "AUPRC"):  # of scores, which these are not
+        del by_gap[name]
+    return {"threshold": graph.threshold, **scores, "gap": by_gap}
 
 
 def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: str) -> str:
