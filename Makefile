@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-avx2 fuzz coverage lint bench test-native test-oldest dist clean
+.PHONY: help install demo test test-avx2 fuzz coverage lint audit bench test-native test-oldest dist clean
 
 PYTHON ?= python3
 # The one that constraints-oldest.txt is for.
@@ -18,9 +18,12 @@ NATIVE_READY := $(NATIVE)/.ready
 OLDEST := .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 SMOKE := .venv-smoke
+AUDIT := .venv-audit
+# A release whose weakness PyPI knows, if it can be asked.
+ADVISORIES := https://pypi.org/pypi/torch/2.6.0/json
 # Compiled where they are first imported: most modules never are.
 PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
-EVERYTHING := -e ".[bench,sweep,deploy,viz,dev]"
+EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,report,viz,polars,holidays,dev]"
 # Two processes of one thread each.
 PYTEST := bin/python -m pytest -n 2 --dist worksteal
 
@@ -48,8 +51,8 @@ test: $(READY) ## Run the whole test suite
 test-avx2: $(READY) ## Run the tests of layers and models as on a CPU without bfloat16
 	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/nn tests/models
 
-fuzz: $(READY) ## Try 20,000 wild arguments, inputs and files
-	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/test_fuzz.py --hypothesis-profile=long
+fuzz: $(READY) ## Try 26,000 wild arguments, inputs, tables and files
+	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/test_fuzz.py tests/forecaster/test_fuzz_readings.py --hypothesis-profile=long
 
 coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
 	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) --cov
@@ -58,6 +61,13 @@ lint: $(READY) ## Check style and types (ruff, mypy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: ## Look up known vulnerabilities of the tested versions; skipped where PyPI's advisories cannot be reached
+	@$(PYTHON) -c "import json, urllib.request as u; assert json.load(u.urlopen('$(ADVISORIES)', timeout=10))['vulnerabilities']" 2> /dev/null || \
+		{ echo "audit: skipped, for $(ADVISORIES) knows no advisories from here"; exit 0; }; \
+	test -x $(AUDIT)/bin/pip-audit || \
+		{ $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/$(PIP_INSTALL) "pip-audit>=2.7"; } && \
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 bench: $(READY) ## Measure the speed of the layers and models
 	$(BIN)/python -m benchmarks speed
@@ -91,5 +101,5 @@ dist: $(READY) ## Build wheel and sdist, and try each in an empty environment
 	done
 
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE) $(AUDIT) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

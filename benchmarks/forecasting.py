@@ -8,6 +8,7 @@ however, goes on with ``ckpt_path=last``, and ends as if nothing had been.
 
 from __future__ import annotations
 
+import errno
 import math
 import sys
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 from tsl.experiment import Experiment
 
-from benchmarks.report.records import append_record, describe
+from benchmarks.report.records import append_record, check_results_file, describe
 from benchmarks.run.experiment import fit_and_score
 from benchmarks.run.launch import is_first_process
 from benchmarks.settings import CONFIG_DIR, Settings
@@ -34,6 +35,7 @@ def run(settings: Settings) -> dict[str, Any]:
     Raises:
         ValueError: If a value does not fit; the message names the key.
     """
+    check_results_file(settings.results_file)
     record = fit_and_score(settings).record
     _publish(settings.results_file, record)
     return record
@@ -61,7 +63,18 @@ def objective(cfg: DictConfig) -> float:
     Returns:
         float: The validation MAE; infinite where the model forecasts what is no number.
     """
-    mae = run(Settings.resolve(cfg))["val"]["mae"]
+    settings = Settings.resolve(cfg)
+    try:
+        mae = run(settings)["val"]["mae"]
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            raise
+        # Hydra's hint at a stack trace would come last.
+        advice = "Make room; ckpt_path=last goes on after the last finished epoch."
+        place = error.filename or settings.run_dir
+        raise SystemExit(
+            f"No space left on the disk of {place}: {error.strerror}. {advice}"
+        ) from None
     return math.inf if mae is None else mae
 
 

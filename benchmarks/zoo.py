@@ -52,7 +52,7 @@ ENGINES = {
 }
 
 DATASETS = {
-    "gpvar": "tsl.datasets:GPVARDatasetAZ",
+    "gpvar": "benchmarks.data.gpvar:GPVARDatasetAZ",
     "la": "tsl.datasets:MetrLA",
     "bay": "tsl.datasets:PemsBay",
     "pems3": "tsl.datasets:PeMS03",

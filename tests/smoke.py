@@ -18,6 +18,9 @@ folders.discard("..")  # to the script
 own = f"tsl_latentgnn-{tsl_latentgnn.__version__}.dist-info"
 assert folders == {"tsl_latentgnn", own}, folders
 assert PurePosixPath("tsl_latentgnn/py.typed") in installed
+assert {f"tsl_latentgnn/report/page.{kind}" for kind in ("html", "css", "js")} <= set(
+    map(str, installed)
+)
 
 with torch.no_grad():
     y, attention = Seq2SeqLatentGNN(3, 8, 5, 2)(torch.randn(2, 6, 5, 3))

@@ -9,6 +9,7 @@ from tsl_latentgnn._checks import (
     check_float_tensor,
     check_int,
     check_shape,
+    largest_factor,
 )
 
 import numpy as np
@@ -130,6 +131,22 @@ def test_finite():
     for bad in (math.nan, math.inf, -math.inf):
         with pytest.raises(ValueError, match=r"'x' must be finite \(got 2 NaN or Inf of 3 values"):
             check_finite("x", torch.tensor([bad, 1.0, bad]))
+
+
+def test_what_is_too_large_to_be_squared():
+    for dtype, largest in ((torch.float, 2.6e15), (torch.bfloat16, 2.6e15), (torch.double, 2e123)):
+        limit = largest_factor(dtype)
+        assert limit == pytest.approx(largest, rel=0.1)
+        assert (
+            limit**2.4
+            < torch.finfo(max(dtype, torch.float, key=lambda kind: torch.finfo(kind).bits)).max
+        )
+        check_finite("x", torch.tensor([-limit, limit], dtype=dtype) / 2, largest=limit)
+        with pytest.raises(ValueError, match=r"'x' must be at most .* \(got .*e\+\d+\)\. Scale"):
+            check_finite("x", torch.tensor([0, -2 * limit], dtype=dtype), largest=limit)
+        with pytest.raises(ValueError, match=r"'x' must be finite \(got 1 NaN or Inf of 2"):
+            check_finite("x", torch.tensor([math.nan, limit], dtype=dtype), largest=limit)
+    assert largest_factor(torch.half) > torch.finfo(torch.half).max
 
 
 def test_finite_is_skipped_where_values_are_not_at_hand():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.export import export_model
 from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 from tsl_latentgnn.nn.functional import edges as edge_ops
@@ -15,6 +16,8 @@ import torch
 from marks import needs_compiler
 from references import small_preset
 from torch.nn import Linear
+
+from tsl.metrics.torch import MaskedMAE  # isort: skip
 
 NODES, STEPS, HORIZON = 9, 4, 2
 PRESET = small_preset(hidden_size=16, k_neighbors=3, latent_layers=1)
@@ -205,3 +208,11 @@ def test_refuses_to_count_masked_nodes(norm, tmp_path):
     model = tsl_model(hidden_size=8, norm=norm)
     with pytest.raises(ValueError, match="'inputs' must be without 'input_mask'"):
         export_model(model, tmp_path / "model.pt2", tsl_inputs(2))
+
+
+def test_refuses_what_trains_a_forecaster(tmp_path):
+    predictor = LatentGNNPredictor(model=tsl_model(**PRESET), loss_fn=MaskedMAE())
+    with pytest.raises(TypeError, match=r"'model' .*got LatentGNNPredictor\): give its \.model"):
+        export_model(predictor.eval(), tmp_path / "model.pt2", tsl_inputs(1))
+    with pytest.raises(TypeError, match=r"'model' must be the forecaster itself \(got dict\)"):
+        export_model({}, tmp_path / "model.pt2", tsl_inputs(1))

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
 import re
+import warnings
+from fractions import Fraction
+from pathlib import Path
 
 from tsl_latentgnn import evaluation, graphs
 from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
+from tsl_latentgnn.forecaster import Forecaster
 from tsl_latentgnn.models import LatentGNNModel, Seq2SeqLatentGNN
 from tsl_latentgnn.nn import (
     ConvSmoother,
@@ -22,6 +28,7 @@ from tsl_latentgnn.nn import (
 )
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -327,8 +334,92 @@ def test_damaged_checkpoints(checkpoint, flips, cut):
         damaged[place % len(damaged)] = value
     path = checkpoint.with_name("damaged.ckpt")
     path.write_bytes(bytes(damaged[: int(cut * len(damaged))] if cut < 0.5 else damaged))
-    # A flip of a weight cannot be told from a weight; the parts are checked by whoever reads.
-    attempt(read_checkpoint, path, "path")
+    found = attempt(read_checkpoint, path, "path")
+    if found is not None:  # what was hit is of no use to anybody
+        assert found["epoch"] == 3
+        assert torch.equal(found["state_dict"]["weight"], torch.arange(40.0))
+
+
+WHOLE = Path(__file__).parent / "engines" / "checkpoint_0_1.ckpt"
+READINGS = np.random.default_rng(0).normal(50, 10, size=(1, 5, 4))
+
+
+def forecast_with(forecaster):
+    return forecaster(READINGS, [pd.Timestamp("2026-01-04 07:00")], [0.5])
+
+
+expected_forecasts = functools.cache(lambda: forecast_with(Forecaster.from_checkpoint(WHOLE)))
+
+
+def list_places(value, keys=()):
+    """Where there is something in a checkpoint: the keys that lead to it."""
+    if isinstance(value, dict | list | tuple) and len(value) <= 100:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield (*keys, key)
+            yield from list_places(inner, (*keys, key))
+
+
+def put(value, keys, new):
+    """A copy with something else in a place, or nothing where that is ``DELETED``."""
+    key, *rest = keys
+    items = dict(value) if isinstance(value, dict) else dict(enumerate(value))
+    items[key] = put(items[key], rest, new) if rest else new
+    kept = {name: item for name, item in items.items() if item is not DELETED}
+    return kept if isinstance(value, dict) else type(value)(kept.values())
+
+
+DELETED = object()
+PARTS = ("state_dict", "hyper_parameters", "data_card")
+PLACES = [
+    place
+    for place in list_places(read_checkpoint(WHOLE, "path"))
+    if place[0] in PARTS or len(place) == 1
+]
+CHANGES = st.sampled_from(
+    [
+        *(DELETED, None, {}, [], (), "x", "${oc.env:HOME}", -1, 0, True, math.nan, 1e30),
+        *(10**6, 10**18, 10**400, {"x": 1}, [None], {3: []}, torch.optim.Adam, LatentGNNModel),
+        *(
+            torch.ones(3, 1, 2),
+            torch.zeros(4, dtype=torch.long),
+            torch.zeros(2, dtype=torch.cfloat),
+        ),
+        *(
+            torch.tensor(math.nan),
+            torch.zeros(1).expand(10**6, 10**6),
+            torch.ones(2, device="meta"),
+        ),
+        *(torch.eye(2).to_sparse(), Fraction(1, 3), np.float64(2.0)),
+    ]
+)
+
+
+@fuzz
+@given(changes=st.lists(st.tuples(st.sampled_from(PLACES), CHANGES), min_size=1, max_size=2))
+def test_changed_checkpoints(tmp_path_factory, changes):
+    changed = read_checkpoint(WHOLE, "path")
+    for place, new in changes:
+        with contextlib.suppress(KeyError, IndexError, TypeError, AttributeError, ValueError):
+            changed = put(changed, place, new)  # the first change may have taken the place away
+    path = tmp_path_factory.getbasetemp() / "changed.ckpt"
+    torch.save(changed, path)
+    expected = expected_forecasts()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        forecaster = attempt(Forecaster.from_checkpoint, path)
+    if forecaster is None:
+        return
+    try:
+        found = forecast_with(forecaster)
+    except ValueError:  # readings so far off its scale that nothing can be said
+        return
+    # An argument of the model, or an entry of an old card without a checksum, may be another that fits.
+    free = {"model_kwargs", "data_card"}
+    same = all(not free & set(place) for place, _ in changes)
+    for one, other in zip(found, expected, strict=True):
+        assert np.isfinite(one).all()
+        assert not same or np.array_equal(one, other)
 
 
 @fuzz

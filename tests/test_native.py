@@ -4,6 +4,7 @@ import importlib.metadata
 import itertools
 import json
 import math
+import multiprocessing as mp
 import os
 import pickle
 import subprocess
@@ -663,3 +664,28 @@ def test_allow_in_checkpoints_refuses_what_is_no_class(bad, empty_allow_list):
     with pytest.raises(TypeError, match="'classes' must be classes"):
         allow_in_checkpoints(OwnModel, bad)
     assert torch.serialization.get_safe_globals() == []
+
+
+NEW_PROCESSES = """
+from tsl_latentgnn import LatentGNNModel  # first, as README says
+import torch
+from tsl.data import SpatioTemporalDataset
+from tsl.data.loader import StaticGraphLoader
+
+windows = SpatioTemporalDataset(torch.rand(40, 3), window=8, horizon=4)
+loader = StaticGraphLoader(windows, batch_size=8, num_workers=1, multiprocessing_context="{method}")
+print(list(next(iter(loader)).input.x.shape))
+"""
+
+
+@pytest.mark.tsl
+@pytest.mark.parametrize(("how", "method"), [("-", "spawn"), ("-c", "forkserver")])
+def test_workers_that_are_started_anew_find_tsl(how, method):
+    """Met in pytorch/pytorch#51344: where processes are not forked, and of a notebook, which none can run again."""
+    if method not in mp.get_all_start_methods():
+        pytest.skip(f"this machine has no {method}")
+    code = NEW_PROCESSES.format(method=method)
+    command = [sys.executable, "-W", "ignore", how, *([code] if how == "-c" else [])]
+    run = subprocess.run(command, input=code, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[8, 8, 3, 1]"

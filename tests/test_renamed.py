@@ -17,6 +17,7 @@ import pytest
 NAMES = {
     "tsl_latentgnn.evaluation.graph_recovery": "tsl_latentgnn.graphs.recovery",
     "tsl_latentgnn.evaluation.edges_by_gap": "tsl_latentgnn.graphs.edges_by_gap",
+    "tsl_latentgnn.engines.data_card.DataCard": "tsl_latentgnn.engines.callbacks.DataCard",
     "tsl_latentgnn.nn.LatentForecaster": "tsl_latentgnn.models.LatentForecaster",
     "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.Forecaster",
     "tsl_latentgnn.predict.read_rows": "tsl_latentgnn.forecaster.read_rows",
@@ -25,7 +26,6 @@ NAMES = {
 #: Names of 0.1 that users had from the modules which have moved.
 CONTENTS = {
     "_compat": "allow_in_checkpoints",
-    "engines.data_card": "DataCard",
     "nn.attending_decoder": "AttendingDecoder",
     "nn.candidates": "candidate_table",
     "nn.conv_smoother": "ConvSmoother",

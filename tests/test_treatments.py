@@ -282,3 +282,36 @@ def test_a_model_whose_memory_came_later_is_the_model(options, how, assign):
     ):
         torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
     torch.testing.assert_close(later.eval()(x), model.eval()(x))
+
+
+# --------------------------------------------------------------------------------- batches that grow
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic": True, "heads": 2}, {"preset": "seq2seq"}])
+def test_one_program_serves_batches_of_every_size(options):
+    programs = []
+
+    def count(program, _):
+        programs.append(program)
+        return program
+
+    torch._dynamo.reset()
+    model, _ = forecaster(**options)
+    with torch._dynamo.config.patch(allow_rnn=True), torch.no_grad():
+        compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=count)
+        for batch in range(2, 13):
+            x = torch.randn(batch, 3, NODES, 1)
+            torch.testing.assert_close(compiled(x), model(x), rtol=0, atol=1e-5)
+    assert len(programs) <= 2  # for one size, and for all
+
+
+def test_numbers_too_large_to_be_multiplied_are_refused():
+    layer = LatentCorrelationGCN(2, 4, NODES, k_neighbors=3)
+    model, x = forecaster(preset="seq2seq")
+    for size in (1e19, 1e25, 3e38):
+        with pytest.raises(ValueError, match=r"'x' must be at most .* Scale the readings"):
+            layer(torch.full((NODES, 2), size))
+        with pytest.raises(ValueError, match=r"'x' must be at most .* Scale the readings"):
+            model(x / x.abs().max() * size)
+    large = torch.randn(NODES, 2) * 1e14
+    assert layer(large).isfinite().all()

@@ -14,6 +14,8 @@ from torch.autograd import forward_ad
 
 #: The largest size that torch takes.
 LARGEST_INT = 2**63 - 1
+#: Devices that go on while a check of values is under way, and raise when they come to it.
+ASYNC_DEVICES = ("cuda",)
 
 
 def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -50,7 +52,7 @@ def check_float(
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if not -math.inf < number < math.inf:  # as torch.compile can follow it
         raise ValueError(f"'{name}' must be finite (got {value!r}).")
     if exclusive_minimum and minimum is not None and number <= minimum:
         raise ValueError(f"'{name}' must be > {minimum} (got {value!r}).")
@@ -141,17 +143,47 @@ def check_dtype(name: str, value: Tensor, dtype: torch.dtype | None) -> None:
         raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
 
 
-def check_finite(name: str, value: Tensor, hint: str = "") -> None:
-    """Raise if ``value`` holds a NaN or an Inf; skipped where values are not to be looked at, as under compile."""
+def runs_ahead(value: Tensor) -> bool:
+    """Whether ``value`` is on a device that would have to be waited for to see it."""
+    return value.device.type in ASYNC_DEVICES
+
+
+def largest_factor(dtype: torch.dtype) -> float:
+    """The largest number whose products with another, times weights, are sure to be numbers: scores are of 32 bits."""
+    wide = torch.double if dtype == torch.double else torch.float
+    return float(torch.finfo(wide).max) ** 0.4
+
+
+def check_finite(name: str, value: Tensor, hint: str = "", *, largest: float | None = None) -> None:
+    """Raise if ``value`` holds a NaN, an Inf, or a number beyond ``largest``.
+
+    Skipped where values are not to be looked at, as under compile.
+
+    On a GPU nobody waits for the answer: a value that is not finite fails an assertion of the device, which CUDA
+    reports at some later call, and from which the process does not recover.
+    """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or value.is_meta:
         return
     if is_transformed():
         return
-    if not bool(torch.isfinite(value).all()):
-        count = int((~torch.isfinite(value)).sum())
+    if runs_ahead(value):
+        torch._assert_async(_within(value, largest).all(), f"'{name}' must be finite.{hint}")
+        return
+    if bool(_within(value, largest).all()):
+        return
+    count = int((~torch.isfinite(value)).sum())
+    if count > 0:
         raise ValueError(
             f"'{name}' must be finite (got {count} NaN or Inf of {value.numel()} values).{hint}"
         )
+    raise ValueError(
+        f"'{name}' must be at most {largest:.1e} in size, lest products of two readings overflow "
+        f"(got {float(value.abs().max()):.1e}). Scale the readings."
+    )
+
+
+def _within(value: Tensor, largest: float | None) -> Tensor:
+    return torch.isfinite(value) if largest is None else value.abs() <= largest  # not so for NaN
 
 
 def is_transformed() -> bool:

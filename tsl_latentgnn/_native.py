@@ -2,16 +2,20 @@
 
 Importing this module puts stand-ins in the place of each of the two that is not installed. They hold what tsl uses,
 and say what they are: their ``__version__`` is :data:`STAND_IN_VERSION`, and a name that they lack raises with the
-command that installs the real extension. It imports torch and PyG, but not tsl.
+command that installs the real extension. Processes that are started anew (spawn, forkserver), such as the workers of
+a loader, import it first. It imports torch and PyG, but not tsl.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import multiprocessing
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -256,4 +260,30 @@ def _stand_in(name: str, **contents: Any) -> ModuleType:
     return module
 
 
+# ------------------------------------------------------------------------------ new processes
+# One that is not forked gets its work as a pickle, which may name what is tsl's before anything of this package.
+
+
+def _reduce_process(process: BaseProcess) -> tuple[Any, ...]:
+    reduced: tuple[Any, ...] = process.__reduce_ex__(2)  # type: ignore[assignment]
+    function, args, *rest = reduced
+    return _call, (function, *args), *rest
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    """Call ``function``, in a process that has found this one here, and with it the stand-ins."""
+    return function(*args)
+
+
+def _forget_stdin() -> None:
+    """Of a program from the standard input Python says that its file is ``<stdin>``, which no new process finds."""
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) == "<stdin>":
+        del main.__file__
+
+
 _put_stand_ins()
+_forget_stdin()
+for _name in ("Process", "SpawnProcess", "ForkServerProcess"):
+    if hasattr(multiprocessing.context, _name):  # Windows has no fork server
+        ForkingPickler.register(getattr(multiprocessing.context, _name), _reduce_process)

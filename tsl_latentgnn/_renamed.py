@@ -16,7 +16,6 @@ _OF = "tsl_latentgnn"
 #: Modules of 0.1 and where their contents are.
 MODULES = {
     "_compat": "_tsl",
-    "engines.data_card": "engines.callbacks",
     "nn.attending_decoder": "nn.recurrent",
     "nn.candidates": "nn.functional.select",
     "nn.conv_smoother": "nn.smoothing",
@@ -31,7 +30,7 @@ MODULES = {
     "predict.forecaster": "forecaster.forecaster",
     "predict.rows": "forecaster.readings",
     "predict.tables": "forecaster.tables",
-    "predict.windows": "forecaster.readings",
+    "predict.windows": "forecaster.windows",
     "visualization._arrays": "_arrays",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,19 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.nn import Module
 
+from ._files import replacing
+
 FORMATS = (".pt2", ".onnx")
 
 
-def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[str, Tensor]) -> None:
+def export_model(
+    model: Module,
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, Tensor],
+    *,
+    outputs: Sequence[str] = ("forecast", "graph"),
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     r"""Write the forward pass of a forecaster to a file that runs without tsl, PyG and this package.
 
     The batch size is left open, the window and the choice of inputs are as in ``inputs``. The outputs are those of
@@ -40,13 +49,21 @@ def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[st
         path (str or os.PathLike): The file, ``*.pt2`` for :func:`torch.export.load` or ``*.onnx``, which needs the
             packages ``onnx`` and ``onnxscript``.
         inputs (dict): Example of the named inputs of ``model``, of any batch size, on the device of the model.
+        outputs (sequence): Names of its outputs in ONNX. (default: ``("forecast", "graph")``)
+        metadata (dict, optional): Texts to keep beside the program: ``metadata_props`` in ONNX, ``extra_files`` of
+            :func:`torch.export.load`. (default: ``None``)
 
     Raises:
-        TypeError: If an input is not a tensor.
+        TypeError: If an input is not a tensor, or ``model`` is no module, or one that trains another.
         ValueError: If ``path`` has another suffix, ``inputs`` is empty, ``model`` is in training mode, or it normalizes
             over the nodes that are not masked (``norm="batch"`` or ``"graph"`` with ``input_mask``), whose number a
             program cannot leave open.
     """
+    if not isinstance(model, Module) or hasattr(model, "training_step"):  # Lightning's
+        inner = ": give its .model" if isinstance(getattr(model, "model", None), Module) else ""
+        raise TypeError(
+            f"'model' must be the forecaster itself (got {type(model).__name__}){inner}."
+        )
     path = Path(path)
     if path.suffix not in FORMATS:
         raise ValueError(f"'path' must end with {' or '.join(FORMATS)} (got {str(path)!r}).")
@@ -65,10 +82,14 @@ def export_model(model: Module, path: str | os.PathLike[str], inputs: Mapping[st
             "whose statistics leave masked nodes out; norm='layer' or None takes it."
         )
     program = _trace(model, inputs)
-    if path.suffix == ".pt2":
-        torch.export.save(program, path)
-    else:
-        _save_onnx(program, path)
+    with warnings.catch_warnings(), replacing(path) as unfinished:
+        # Of torch about itself; a static correlation that all layers share is whole, whatever it says of it.
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*", category=FutureWarning)
+        if path.suffix == ".pt2":
+            torch.export.save(program, unfinished, extra_files=dict(metadata or {}))
+        else:
+            _save_onnx(program, unfinished, outputs, metadata or {})
 
 
 def _trace(model: Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:
@@ -83,18 +104,20 @@ def _trace(model: Module, inputs: Mapping[str, Tensor]) -> ExportedProgram:
         )
 
 
-def _save_onnx(program: ExportedProgram, path: Path) -> None:
-    names = ("forecast", "graph")[: len(program.graph_signature.user_outputs)]
-    torch.onnx.export(
+def _save_onnx(
+    program: ExportedProgram, path: Path, outputs: Sequence[str], metadata: Mapping[str, str]
+) -> None:
+    translated = torch.onnx.export(
         program,
         (),
-        path,
         dynamo=True,
         verbose=False,
-        external_data=False,
-        output_names=names,
+        output_names=outputs[: len(program.graph_signature.user_outputs)],
         custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
     )
+    assert translated is not None
+    translated.model.metadata_props.update(metadata)
+    translated.save(path, external_data=False)
 
 
 def _stable_sort(x: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:

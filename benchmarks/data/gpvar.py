@@ -1,16 +1,45 @@
-"""GPVAR on larger graphs than that of GPVAR-AZ, generated with tsl's own filter, and the known answers to all."""
+"""GPVAR-AZ, GPVAR on larger graphs generated with tsl's own filter, and the known answers to all."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tsl.datasets import GPVARDataset
+from tsl import datasets
 
 
-class GPVAR120(GPVARDataset):
+class _Generated(datasets.GPVARDataset):
+    """A dataset that is generated once and stored, by one process, and whole: a kill leaves no half file."""
+
+    def build(self) -> None:
+        """Generate the series beside their optimal prediction, store them, and then give the file its name."""
+        path = Path(self.required_files_paths[0])
+        with open(path.with_name(f"{path.name}.lock"), "a") as lock:
+            with contextlib.suppress(OSError, ImportError):  # without locks here, or on Windows
+                import fcntl
+
+                fcntl.lockf(lock, fcntl.LOCK_EX)  # until it is closed
+            if path.exists():
+                return
+            x, y_opt, _ = self.generate_data(seed=self.seed)
+            unfinished = path.with_name(f"{path.name}.tmp")
+            with open(unfinished, "wb") as file:
+                np.save(file, np.stack([x, y_opt]))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, path)
+
+
+class GPVARDatasetAZ(_Generated, datasets.GPVARDatasetAZ):
+    """tsl's, generated as above."""
+
+
+class GPVAR120(_Generated):
     """GPVAR with filter and noise of GPVAR-AZ on four times its graph: 20 communities, 120 nodes, 10,000 steps.
 
     It is generated once and stored.
@@ -49,11 +78,6 @@ class GPVAR120(GPVARDataset):
     def required_file_names(self) -> list[str]:
         """The generated series beside their optimal prediction."""
         return [f"{self.FILE_NAME}_{self.seed}.npy"]
-
-    def build(self) -> None:
-        """Generate the series and store them."""
-        x, y_opt, _ = self.generate_data(seed=self.seed)
-        np.save(self.required_files_paths[0], np.stack([x, y_opt]))
 
     def load_raw(self, *args: Any, **kwargs: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the series, their optimal prediction and their mask, generated if they are not stored."""

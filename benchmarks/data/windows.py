@@ -7,11 +7,13 @@ from typing import Any
 
 from tsl_latentgnn.engines import DataCard
 from tsl_latentgnn.engines.processes import SharedDataModule
+from tsl_latentgnn.models import LatentGNNModel
 
 import numpy as np
 import pandas as pd
 import torch
 from tsl.data import HORIZON, WINDOW, BatchMapItem, SpatioTemporalDataset
+from tsl.datasets import MetrLA
 
 from benchmarks.data.baselines import last_valid_reading
 from benchmarks.data.corruption import corrupt
@@ -43,9 +45,21 @@ class ForecastingData:
     step_minutes: float | None
     encoded: tuple[str, ...] = ()
 
-    def card(self) -> DataCard:
-        """Return the callback that writes into checkpoints what forecasts from raw readings need."""
-        return DataCard(self.dataset.nodes, self.encoded)
+    def cards(self, model_class: type) -> list[DataCard]:
+        """Return the callback that writes into checkpoints what forecasts from raw readings need, where there are any:
+        of the package's own model, with a clock and one channel.
+        """
+        if (
+            model_class is not LatentGNNModel
+            or self.step_minutes is None
+            or self.windows.n_channels > 1
+        ):
+            return []
+        # tsl masks the zeros of METR-LA in any case; faults may have put others there, which are readings.
+        masked = isinstance(self.dataset, MetrLA) or getattr(self.dataset, "mask_zeros", False)
+        read = bool(((self.windows.target == 0) & self.windows.get_mask(dtype=bool)).any())
+        missing = 0.0 if masked and not read else None
+        return [DataCard(self.dataset.nodes, self.encoded, missing)]
 
     def marks(self) -> dict[str, int]:
         """Return the points of the horizon to report, ``{label: index of the step}``.

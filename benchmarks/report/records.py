@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import json
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 METRICS = ("mae", "rmse", "mape")
 SPLITS = ("val", "test")
@@ -66,7 +71,8 @@ def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bo
     """Append a record to a file of results, as one line in one write: runs may share the file.
 
     A record with a ``"run"`` is not written again by that run with the same settings, as when it
-    was ended after its result was written, and went on.
+    was ended after its result was written, and went on. What a run has left of a line is removed;
+    of anything else in the file, nothing.
 
     Returns:
         bool: Whether the record was written; ``False`` if it was there already.
@@ -77,15 +83,17 @@ def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bo
     line = (json.dumps(record, allow_nan=False) + "\n").encode()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    binary = getattr(os, "O_BINARY", 0)  # Windows
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | binary, 0o644)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError, AttributeError):  # a file system, or one without locks
             fcntl.lockf(file, fcntl.LOCK_EX)  # until the file is closed
-        before = os.pread(file, os.fstat(file).st_size, 0)  # to close another handle would unlock
+        before = os.read(file, os.fstat(file).st_size)  # to close another handle would unlock
         if "run" in record and _holds(before, json.loads(line)):
             return False
-        start = before.rfind(b"\n") + 1  # of a line that no run has finished, if it is cut short
-        size = start if _parse_json(before[start:]) is None else len(before)
+        start = before.rfind(b"\n") + 1
+        unfinished = is_ours(before) and _parse_json(before[start:]) is None
+        size = start if unfinished else len(before)
         if size < len(before):
             os.ftruncate(file, size)
         if before[:size] and not before[:size].endswith(b"\n"):
@@ -94,12 +102,30 @@ def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bo
         if written != len(line):
             os.ftruncate(file, size)
             raise OSError(
-                f"only {written} of {len(line)} bytes of the result were written to {path}"
+                errno.ENOSPC,
+                f"only {written} of {len(line)} bytes of the result were written",
+                os.fspath(path),
             )
         os.fsync(file)
     finally:
         os.close(file)
     return True
+
+
+def check_results_file(path: str | os.PathLike[str]) -> None:
+    """Raise a :class:`ValueError` unless a file is one of results, or not there, before its run begins."""
+    if os.path.exists(path) and not (os.path.isfile(path) and is_ours(Path(path).read_bytes())):
+        raise ValueError(
+            f"'results_file' must be a file of results, one JSON object a line, or none yet (got "
+            f"{os.fspath(path)!r}, which is something else). Name another file."
+        )
+
+
+def is_ours(content: bytes) -> bool:
+    """Return whether a file holds records and nothing else, but for a last line that was cut short."""
+    *lines, last = content.split(b"\n")
+    whole = all(isinstance(_parse_json(line), dict) for line in lines if line.strip())
+    return whole and (last.startswith(b'{"') or b'{"'.startswith(last))
 
 
 def _holds(content: bytes, record: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from tsl_latentgnn.engines.checkpoint import read_checkpoint
+from tsl_latentgnn.engines.memory import MemoryWarning
 from tsl_latentgnn.engines.processes import EndTogether, share_loss
 from tsl_latentgnn.engines.resume import RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
@@ -32,7 +33,7 @@ from benchmarks.run.provenance import (
     peak_memory_mib,
     reset_peak_memory,
 )
-from benchmarks.run.resume import find_last
+from benchmarks.run.resume import find_last, number_run
 from benchmarks.settings import Settings, flatten
 
 #: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
@@ -76,6 +77,8 @@ def fit_and_score(settings: Settings) -> Outcome:
     run_dir, path = fabric.broadcast((run_dir, path))
     settings = replace(settings, run_dir=run_dir, ckpt_path=path)
     with hold(run_dir, "hydra.run.dir") if settings.model.trained else nullcontext():
+        if settings.model.trained and fabric.is_global_zero:
+            number_run(run_dir, settings.run_root)
         return _fit_and_score(settings, fabric)
 
 
@@ -114,14 +117,16 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
-    callbacks = [state, timer, stopping, data.card(), checkpoint] if trained else []
+    cards = data.cards(settings.model.cls)
+    callbacks = [state, timer, stopping, *cards, checkpoint, MemoryWarning()]
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
-        "default_root_dir": settings.run_dir,
+        # Under Slurm Lightning looks there for checkpoints of its own, and loads them unasked.
+        "default_root_dir": os.path.join(settings.run_dir, "lightning"),
         "logger": exp_logger,
         "gradient_clip_val": settings.grad_clip_val,
-        "callbacks": [EndTogether(), *callbacks],
+        "callbacks": [EndTogether(), *(callbacks if trained else [])],
         "enable_checkpointing": trained,
         **keep_float16(settings.trainer),
     }

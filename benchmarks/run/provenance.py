@@ -8,7 +8,6 @@ import gc
 import math
 import platform
 import re
-import resource
 import shlex
 import subprocess
 import sys
@@ -114,6 +113,12 @@ def peak_memory_mib(device: torch.device) -> float:
     """Return the peak of the memory in MiB: allocated on the GPU, else resident in the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
     unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts in bytes, Linux in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 

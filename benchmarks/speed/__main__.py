@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tsl_latentgnn._checks import read_positive
+from tsl_latentgnn._files import replacing
 
 import torch
 
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(part, end="\n\n", flush=True)
         parts.append(part)
     if options.out is not None:
-        options.out.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        with replacing(options.out) as unfinished:
+            unfinished.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def report(names: Sequence[str], settings: Settings, command: str) -> Iterator[str]:

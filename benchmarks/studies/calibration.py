@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tsl_latentgnn._files import replacing
 from tsl_latentgnn.evaluation import crps_gaussian, interval_coverage, metrics
 from tsl_latentgnn.visualization import plot_reliability
 
@@ -126,7 +127,8 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             if step != "overall"
         }
         plot_reliability(np.array(LEVELS), curves, title=name.capitalize(), ax=panel)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
     plt.close(figure)
 
 

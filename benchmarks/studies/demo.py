@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tsl_latentgnn._checks import read_positive
+from tsl_latentgnn._files import replacing
 from tsl_latentgnn.graphs import recovery
 from tsl_latentgnn.visualization import plot_forecast
 
@@ -68,10 +69,16 @@ def main() -> None:
     learned, threshold = learned_graphs("latentgnn", ours)[-1]
     true = true_graph(ours.data.dataset)
     scores = recovery(true, learned, threshold)
-    draw_graphs(learned, true, "GPVAR-AZ").savefig(run_dir / "learned_graph.png", dpi=150)
-    draw_forecast(ours).savefig(run_dir / "forecast.png", dpi=150)
+    figures = {
+        "learned_graph": draw_graphs(learned, true, "GPVAR-AZ"),
+        "forecast": draw_forecast(ours),
+    }
+    for name, figure in figures.items():
+        with replacing(run_dir / f"{name}.png") as unfinished:
+            figure.savefig(unfinished, dpi=150)
     report = describe(outcomes, scores, threshold)
-    (run_dir / "table.md").write_text(report + "\n")
+    with replacing(run_dir / "table.md") as unfinished:
+        unfinished.write_text(report + "\n")
     print(f"\n{report}\n\nCheckpoint: {ours.checkpoint}")
     print(f"Figures, table and results: {run_dir.resolve()}")
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tsl_latentgnn._files import replacing
 from tsl_latentgnn.graphs import edges_by_gap, recovery
 
 from torch import Tensor
@@ -69,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     text = report(records, options.overrides, options.command)
     print(text)
     if options.out is not None:
-        options.out.write_text(text + "\n", encoding="utf-8")
+        with replacing(options.out) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
 
 
 def run(dataset: str, model: str, seed: int, options: argparse.Namespace) -> dict[str, Any] | None:
@@ -92,7 +94,8 @@ def run(dataset: str, model: str, seed: int, options: argparse.Namespace) -> dic
         mae, rmse = noise_floor(outcome.data)
         figure = draw_graphs(graphs[-1].scores, true, f"{TITLES[model]} on {dataset}")
         assert outcome.checkpoint is not None
-        figure.savefig(Path(outcome.checkpoint).with_name("graph.png"), dpi=150)
+        with replacing(Path(outcome.checkpoint).with_name("graph.png")) as unfinished:
+            figure.savefig(unfinished, dpi=150)
         scores = [score(true, graph) for graph in graphs]
         return {"floor": {"mae": mae, "rmse": rmse}, "graphs": scores}
 

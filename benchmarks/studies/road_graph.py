@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tsl_latentgnn._files import replacing
 from tsl_latentgnn.visualization import plot_graph
 
 import numpy as np
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in compare(learned, road, distances_km(coordinates)).items():
         print(f"{name}: {value:.3g}")
     if options.figure is not None:
-        draw(learned, road, coordinates).savefig(options.figure, dpi=130)
+        with replacing(options.figure) as unfinished:
+            draw(learned, road, coordinates).savefig(unfinished, dpi=130)
 
 
 def sensor_coordinates(dataset: Any) -> pd.DataFrame:

@@ -26,7 +26,7 @@ def test_every_question_is_a_module_with_a_page_of_results():
         assert (CONFIG_DIR.parent / "results" / page).is_file()
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", sorted(QUESTIONS.keys() - {"gpu"}))  # which 0.1 did not ask
 def test_the_commands_of_0_1_find_their_modules(name):
     module, _ = QUESTIONS[name]
     old = find_spec(f"benchmarks.{name.replace('-', '_')}")

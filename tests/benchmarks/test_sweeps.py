@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import yaml
 
 from benchmarks import forecasting
 from benchmarks.forecasting import objective
@@ -14,24 +13,18 @@ from benchmarks.report.records import read_records
 pytestmark = pytest.mark.tsl
 
 
-def test_optuna_minimizes_the_validation_error_in_jobs_side_by_side(
-    command, quick, gpvar_dir, tmp_path
-):
+def test_joblib_runs_jobs_side_by_side(command, quick, gpvar_dir, tmp_path):
     command(
-        *("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.n_jobs=2"),
-        *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.sampler.seed=1"),
-        *("model=ar", f"data_dir={gpvar_dir}", "num_threads=1", *quick),
-        "optimizer.hparams.lr=tag(log,interval(1e-4,1e-1))",
+        *("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "num_threads=1", "model=ar"),
+        *(f"data_dir={gpvar_dir}", "optimizer.hparams.lr=0.001,0.003,0.01,0.1", *quick),
     )
     records = list(read_records([tmp_path / "results.jsonl"]))
     errors = {
         record["settings"]["optimizer"]["hparams"]["lr"]: record["val"]["mae"] for record in records
     }
-    assert len(errors) == len(records) == 4
-    (found,) = tmp_path.glob("logs/multirun/*/*/optimization_results.yaml")
-    best = yaml.safe_load(found.read_text())
-    assert best["best_value"] == min(errors.values()) < max(errors.values())
-    assert errors[best["best_params"]["optimizer.hparams.lr"]] == best["best_value"]
+    assert set(errors) == {0.001, 0.003, 0.01, 0.1}
+    assert len(records) == 4
+    assert min(errors.values()) < max(errors.values())
 
 
 @pytest.mark.parametrize(("mae", "expected"), [(0.5, 0.5), (None, math.inf)])

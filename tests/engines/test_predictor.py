@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 from tsl_latentgnn.engines import LatentGNNPredictor
 from tsl_latentgnn.engines.predictor import masked_nll
+from tsl_latentgnn.models import LatentGNNModel
 
 import pytest
 import pytorch_lightning as pl
@@ -411,3 +412,10 @@ def test_a_masked_target_has_no_influence_on_the_training(loss_fn, scale_target,
     for gradient, other in zip(gradients, same, strict=True):
         assert torch.equal(gradient, other)
     assert any(bool(gradient.any()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("likelihood", ["quantile", "student_t"])
+def test_a_likelihood_that_it_does_not_train_is_refused(likelihood):
+    model = LatentGNNModel(1, 1, 3, 4, likelihood=likelihood)
+    with pytest.raises(ValueError, match="'model' must have likelihood=None or 'gaussian'"):
+        LatentGNNPredictor(model=model)

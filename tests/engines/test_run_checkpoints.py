@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from tsl_latentgnn.engines import BestCheckpoint, RunCheckpointIO, RunState, check_fits, hold
 
@@ -64,7 +65,34 @@ def test_the_last_of_the_folder_goes_on_and_without_one_it_is_the_start(tmp_path
 def test_the_best_is_the_least_or_the_greatest(tmp_path, mode, epoch):
     for epochs in (2, 4):
         _, best = train(tmp_path, Line(), epochs=epochs, mode=mode, ckpt_path="last")
-    assert best.best_model_path.endswith(f"epoch={epoch}-step={2 * epoch + 2}.ckpt")
+    assert best.best_model_path.endswith(f"epoch{epoch}-step{2 * epoch + 2}.ckpt")
+
+
+def test_what_a_kill_left_is_removed_by_the_run_that_goes_on(tmp_path):
+    train(tmp_path, Line(), epochs=2)
+    left = ["epoch9-step9.ckpt", "epoch=0-step=2.ckpt", "epoch3-step8.ckpt.tmp"]
+    for name in (*left, "epoch-mine.ckpt", "weights.pt"):
+        (tmp_path / name).touch()
+    train(tmp_path / "elsewhere", Line(), epochs=3, ckpt_path=tmp_path / "last.ckpt")
+    train(tmp_path, Line(), epochs=1)  # not from the last of the folder
+    assert all((tmp_path / name).exists() for name in left)
+    _, best = train(tmp_path, Line(), epochs=3, ckpt_path="last")
+    names = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    kept = {Path(best.best_model_path).name, "last.ckpt"}
+    assert names == {*kept, "epoch-mine.ckpt", "weights.pt"}
+
+
+@pytest.mark.parametrize("callback", ["RunState", "BestCheckpoint"])
+def test_a_state_that_lacks_something_is_refused_in_words(tmp_path, callback):
+    train(tmp_path, Line())
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    (name,) = [name for name in checkpoint["callbacks"] if name.startswith(callback)]
+    checkpoint["callbacks"][name] = {"dirpath": str(tmp_path)}
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(
+        ValueError, match=r"'ckpt_path' must be a whole checkpoint .* that lacks the"
+    ):
+        train(tmp_path, Line(), ckpt_path=tmp_path / "other.ckpt")
 
 
 def test_a_run_about_something_else_does_not_go_on(tmp_path):

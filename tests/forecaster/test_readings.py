@@ -1,10 +1,12 @@
-"""Tables of readings in every format, refused where they do not fit; rolling windows against slices of the whole."""
+"""Tables of readings in every format, read right or refused in words that say what may help."""
 
 from __future__ import annotations
 
+import gzip
 import io
 
-from tsl_latentgnn.forecaster import readings, roll
+from tsl_latentgnn.forecaster import ReadOptions, readings
+from tsl_latentgnn.forecaster.cells import Cells
 from tsl_latentgnn.forecaster.readings import read_csv, read_rows
 
 import numpy as np
@@ -66,6 +68,14 @@ def test_rows_of_every_format(write, frame, tmp_path, monkeypatch):
     assert np.isnan(values[4]).tolist() == [True, False, False]
 
 
+def read_text(text, zone=None, **options):
+    """Time stamps, and readings as lists, of lines of text."""
+    rows = list(
+        read_csv(io.StringIO(text, newline=""), SENSORS, Cells(ReadOptions(**options), zone))
+    )
+    return [time for time, _ in rows], [values.tolist() for _, values in rows]
+
+
 def test_csv_is_read_line_by_line():
     taken = []
 
@@ -74,16 +84,23 @@ def test_csv_is_read_line_by_line():
             taken.append(line)
             yield line
 
-    stream = read_csv(lines(), SENSORS)
+    stream = read_csv(lines(), SENSORS, Cells(ReadOptions()))
     time, values = next(stream)
     assert (time, values.tolist()) == (pd.Timestamp("2024-01-01"), [1, 2, 3])
     assert len(taken) == 2
 
 
 def test_standard_input(monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("time,c,b,a\n2024-01-01,3,2,1\n"))
+    text = "time,c,b,a\n2024-01-01,3,2,1\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(text.encode()))))
     ((_, values),) = read_rows("-", SENSORS)
     assert values.tolist() == [1, 2, 3]
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="a closed standard input"):
+        read_rows("-", SENSORS)
+
+
+HEADER = "time,a,b,c\n"
 
 
 @pytest.mark.parametrize(
@@ -92,17 +109,155 @@ def test_standard_input(monkeypatch):
         ("time,a,b\n", r"got 2; missing: c; not of the model: none"),
         ("time,a,b,c,d\n", r"got 4; missing: none; not of the model: d"),
         ("", r"got 0; missing: a, b, c; not of the model: none"),
-        ("time,a,b,c\n2024-01-01,1,x,3\n", r"got 'x' of sensor b in line 2"),
-        ("time,a,b,c\n2024-01-01,1,inf,3\n", r"got 'inf' of sensor b in line 2"),
-        ("time,a,b,c\n2024-01-01,1,2\n", r"must have 4 cells in each row \(got 3 in line 2\)"),
-        ("time,a,b,c\nnoon,1,2,3\n", r"must have a time stamp first \(got 'noon' in line 2\)"),
-        ("time,a,b,c\n2024-01-01T00:00Z,1,2,3\n", r"without a time zone.*in line 2"),
-        ("time,a,b,c\n,1,2,3\n", r"time stamps.*in line 2"),
+        ("time,a,b,c,b\n", r"a name of its own for each column \(got two of b\)"),  # cpython#61739
+        ("time,a,b,c,b \n", r"got two of b"),
+        ("time;a;b;c\n", r"one cell in the header, 'time;a;b;c'\). If ';' does: --sep ';'"),
+        ("time\ta\tb\tc\n", r"--sep '\\t'"),
+        ("\0t\0i\0m\0e\n", r"UTF-16 without a byte order mark\? Then --encoding utf-16-le"),
+        (HEADER + "2024-01-01,1,x,3\n", r"got 'x' of sensor b in line 2\).*--missing 'x'"),
+        (HEADER + "2024-01-01,1,inf,3\n", r"got 'inf' of sensor b in line 2"),
+        (
+            HEADER + '2024-01-01,1,"2,5",3\n',
+            r"got '2,5' .*If ',' is its decimal point: --decimal ','",
+        ),
+        (HEADER + '2024-01-01,1,"1,234.5",3\n', r"got '1,234.5' .*separators of thousands"),
+        (HEADER + "2024-01-01,1,1_000,3\n", r"got '1_000' .*without units and separators"),
+        (HEADER + "2024-01-01,1,\uff11\uff12,3\n", r"got '\uff11\uff12' .*in ASCII digits"),
+        (HEADER + "2024-01-01,1,1 000,3\n", r"got '1 000' of sensor b"),
+        (HEADER + "2024-01-01,1,0x10,3\n", r"got '0x10' of sensor b"),
+        (HEADER + "2024-01-01,1,1e38,3\n", r"must be smaller than 1e\+19 \(got 1e\+38 of sensor b"),
+        (HEADER + "2024-01-01,1,-1e400,3\n", r"got -inf of sensor b in line 2"),
+        (HEADER + "2024-01-01,1,2\n", r"must have 4 cells in each row \(got 3 in line 2\)"),
+        (HEADER + "2024-01-01,1,2,3,4\n", r"must have 4 cells in each row \(got 5 in line 2\)"),
+        ("time,a,b,c,\n2024-01-01,1,2,3,4\n", r"a name for each column .*\(got '4' in one without"),
+        (HEADER + '2024-01-01,1,"2"5,3\n', r"in matching quotes if in any \(got line 2"),
+        (HEADER + f"2024-01-01,1,{'9' * 200_000},3\n", r"field larger than field limit"),
+        (HEADER + "noon,1,2,3\n", r"must have a time stamp first \(got 'noon' in line 2"),
+        (HEADER + "2024-01-01T00:00Z,1,2,3\n", r"without a time zone.*in line 2"),
+        (HEADER + ",1,2,3\n", r"time stamp first \(got '' in line 2, which is empty\)"),
+        (HEADER + "00:15,1,2,3\n", r"a time without a date"),
+        (HEADER + "0,1,2,3\n", r"a number: of the row, or the seconds since"),
+        (HEADER + "2024-02-30,1,2,3\n", r"that no calendar has"),
+        (
+            HEADER + "01/02/2024 00:00,1,2,3\n",
+            r"is the day first, or the month\? Say it",
+        ),  # pandas#19402
+        (HEADER + "1.2.24,1,2,3\n", r"is the day first, or the month\? Say it"),
+        (HEADER + "2024/01/01,1,2,3\n", r"for another format there is --date-format"),
     ],
 )
 def test_csv_refused(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_text(text)
+    assert len(str(error.value)) < 500
+
+
+def test_a_row_that_is_refused_is_left_out_where_that_is_asked_for():
+    text = (
+        HEADER
+        + '2024-01-01,1,x,3\nnoon,1,2,3\n2024-01-02,1,2\n2024-01-03,"1"0,2,3\n2024-01-04,1,2,3\n'
+    )
+    refused = []
+    rows = list(read_csv(io.StringIO(text), SENSORS, Cells(ReadOptions()), refused.append))
+    assert [time.day for time, _ in rows] == [4]
+    assert [str(error).count(f"line {n}") for n, error in enumerate(refused, 2)] == [1, 1, 1, 1]
+
+
+def test_rows_and_columns_that_a_spreadsheet_leaves_are_none():
+    # The air-quality set of the UCI repository ends so.
+    times, values = read_text(
+        "time,a,b,c,,\n2024-01-01,1,2,3,,\n,,,,,\n\n , ,,,,\n2024-01-02,4,5,6,,,,\n"
+    )
+    assert [time.day for time in times] == [1, 2]
+    assert values == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_words_of_a_missing_reading_and_numbers_in_every_way():
+    text = (
+        HEADER
+        + "2024-01-01,NA, null ,NaN\n2024-01-02, 1.5e1,+.5,-0.0\n2024-01-03,bad,-200,-200.0\n"
+    )
+    _, values = read_text(text, missing=("bad", -200))
+    assert values[1] == [15, 0.5, 0]
+    assert np.isnan([values[0], values[2]]).all()
+    assert np.isnan(read_text(HEADER + "2024-01-01,1,-0.0,0\n", missing=("0",))[1][0][1:]).all()
+
+
+def test_a_value_of_a_missing_reading_is_found_in_columns_of_32_bits():
+    cells = Cells(ReadOptions(missing=(-999.9, "1e39")))
+    values = np.array([np.float32(-999.9), -999.9, 1e39, -999.0])
+    assert np.isnan(cells.check(values, "abcd", "")).tolist() == [True, True, True, False]
+
+
+def test_a_european_spreadsheet():
+    text = "time;a;b;c\n01/02/2024 13:45;1,5;;-2\n13/02/2024 00:00;3;4;5,25\n"
+    times, values = read_text(text, sep=";", decimal=",", date_format="%d/%m/%Y %H:%M")
+    assert times == [pd.Timestamp(2024, 2, 1, 13, 45), pd.Timestamp(2024, 2, 13)]
+    assert values[1] == [3, 4, 5.25]
+    np.testing.assert_array_equal(values[0], [1.5, np.nan, -2])
+    with pytest.raises(ValueError, match=r"got '1\.5' .*--decimal '\.'"):
+        read_text("time;a;b;c\n2024-01-01;1.5;1;1\n", sep=";", decimal=",")
+    with pytest.raises(
+        ValueError, match=r"got '2024-02-01' in line 2, which is not of --date-format '%d/%m/%Y'"
+    ):
+        read_text(HEADER + "2024-02-01,1,2,3\n", date_format="%d/%m/%Y")
+
+
+def test_time_stamps_of_a_zone_are_converted():
+    text = HEADER + "2024-07-01T00:00Z,1,2,3\n2024-07-01 03:15:00+02:00,1,2,3\n"
+    times, _ = read_text(text, zone="Europe/Rome")
+    assert [str(time) for time in times] == [
+        "2024-07-01 02:00:00+02:00",
+        "2024-07-01 03:15:00+02:00",
+    ]
+    with pytest.raises(ValueError, match="must have time stamps with a time zone"):
+        read_text(HEADER + "2024-07-01,1,2,3\n", zone="Europe/Rome")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sep": ";;"}, "'sep' must be one character"),
+        ({"sep": "."}, "'sep' must be one character"),
+        ({"sep": ",", "decimal": ","}, "and not the decimal point"),
+        ({"decimal": "'"}, "'decimal' must be '.' or ','"),
+        ({"encoding": "klingon"}, "'encoding' must be the name of a text encoding"),
+        ({"encoding": "hex"}, "'encoding' must be the name of a text encoding"),
+        ({"date_format": "%d/%m %H:%M"}, "'date_format' must say year, month and day"),
+        ({"date_format": "%d/%m/%Y %I:%M"}, "or of 12 with %p"),
+        ({"date_format": "%"}, "'date_format' must say"),
+    ],
+)
+def test_options_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        list(read_csv(io.StringIO(text), SENSORS))
+        ReadOptions(**options)
+
+
+def test_encodings(tmp_path):
+    names = ["Z\u00fcrich", "b", "c"]
+    text = f"time,{','.join(names)}\n2024-01-01,1,2,3\n"
+    path = tmp_path / "readings.csv"
+
+    def read(data, name="readings.csv", **options):
+        (tmp_path / name).write_bytes(data)
+        return [
+            v.tolist() for _, v in read_rows(str(tmp_path / name), names, ReadOptions(**options))
+        ]
+
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-32"):
+        assert read(text.encode(encoding)) == [[1, 2, 3]]
+        assert read(gzip.compress(text.encode(encoding)), "readings.csv.gz") == [[1, 2, 3]]
+    assert read(gzip.compress(text.encode())) == [[1, 2, 3]]
+    for encoding in ("latin-1", "utf-16-le"):
+        assert read(text.encode(encoding), encoding=encoding) == [[1, 2, 3]]
+    with pytest.raises(ValueError, match=r"text in utf-8-sig \(got byte 0xfc.*--encoding latin-1"):
+        read(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="must be a whole gzip file"):
+        read(gzip.compress(text.encode())[:-12])
+    for magic, what in ((b"PAR1", "a Parquet file"), (b"PK\x03\x04", "a zip archive or an Excel")):
+        with pytest.raises(ValueError, match=f"got what looks like {what}"):
+            read(magic + b"rest")
+    path.unlink()
 
 
 def test_frame_with_text_refused(frame, tmp_path):
@@ -121,67 +276,55 @@ def test_two_tables_refused(frame, tmp_path):
 
 
 def test_file_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"must be a .csv, .parquet, .h5 or .hdf5 file or -"):
+    with pytest.raises(
+        ValueError, match=r"must be a .csv, .tsv, .txt, .gz, .parquet, .h5 or .hdf5 file or -"
+    ):
         read_rows("readings.xlsx", SENSORS)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_rows(str(tmp_path / "absent.csv"), SENSORS)
 
 
-STEP = pd.Timedelta("5min")
+def test_frames_refused(frame, tmp_path):
+    path = tmp_path / "readings.h5"
+
+    def refuse(table, message):
+        table.to_hdf(path, key="df", mode="w")
+        with pytest.raises(ValueError, match=message) as error:
+            list(read_rows(str(path), SENSORS))
+        assert len(str(error.value)) < 500
+
+    refuse(frame["a"], r"a table with a column for each sensor \(got a Series\)")
+    refuse(frame.set_axis(range(len(frame))), r"a time stamp first \(got 0 .*a number of the row")
+    refuse(frame.set_axis(frame.index.tz_localize("UTC")), "without a time zone")
+    refuse(frame.assign(a=True), "got True of sensor a")
+    refuse(frame.assign(a=1e38), r"got 1e\+38 of sensor a in the row of 2024-01-01 00:00:00")
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"\x89HDF\r\n\x1a\n" + bytes(3000), b"time,a\n"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="which is cut short, damaged or of another format"):
+            list(read_rows(str(path), SENSORS))
 
 
-def table(minutes):
-    start = pd.Timestamp("2024-01-01")
-    return [
-        (start + pd.Timedelta(minutes=minute), np.array([minute, -minute], dtype=np.float32))
-        for minute in minutes
-    ]
+def test_parquet_refused(frame, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "readings.parquet"
+    names = ["time", "a", "b", "c", "a "]
+    arrays = [pyarrow.array(frame.index), *[pyarrow.array(frame["a"])] * 4]
+    parquet.write_table(pyarrow.Table.from_arrays(arrays, names=names), path)
+    with pytest.raises(ValueError, match="got two of a"):
+        list(read_rows(str(path), SENSORS))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="which is cut short, damaged"):
+        list(read_rows(str(path), SENSORS))
 
 
-@pytest.mark.parametrize("stride", [1, 2, 5])
-def test_windows_are_slices(stride):
-    rows = table(range(0, 50, 5))
-    windows = list(roll(rows, 3, STEP, stride))
-    ends = range(2, 10, stride)
-    assert [time for time, _ in windows] == [rows[end][0] for end in ends]
-    for end, (_, values) in zip(ends, windows, strict=True):
-        np.testing.assert_array_equal(values, np.stack([v for _, v in rows[end - 2 : end + 1]]))
-
-
-def test_a_window_is_there_as_soon_as_its_last_row_is():
-    taken = []
-
-    def rows():
-        for row in table(range(0, 1_000_000, 5)):
-            taken.append(row)
-            yield row
-
-    next(roll(rows(), 4, STEP))
-    assert len(taken) == 4
-
-
-def test_a_gap_is_missing_readings():
-    windows = list(roll(table([0, 5, 20]), 4, STEP))
-    ((_, values),) = windows[-1:]
-    np.testing.assert_array_equal(values[:, 0], [5, np.nan, np.nan, 20])
-    assert len(windows) == 1  # the rows that are not there complete none
-
-
-def test_a_long_gap_leaves_the_last_row():
-    *_, (_, values) = roll(table([0, 5, 5 + 5_000_000]), 3, STEP)
-    np.testing.assert_array_equal(values[:, 0], [np.nan, np.nan, 5_000_005])
-
-
-@pytest.mark.parametrize(
-    ("minutes", "message"),
-    [
-        ([0, 5, 5], "in the order of time .got 2024-01-01 00:05:00 twice"),
-        ([0, 5, 0], "got 2024-01-01 00:00:00 after 2024-01-01 00:05:00"),
-        ([0, 5, 12], "0 days 00:05:00 apart, or a multiple of that"),
-        ([0, 5], r"at least 3 rows, the window of the model \(got 2\)"),
-        ([], r"at least 3 rows, the window of the model \(got 0\)"),
-    ],
-)
-def test_windows_refused(minutes, message):
-    with pytest.raises(ValueError, match=message):
-        list(roll(table(minutes), 3, STEP))
+def test_parquet_of_text_and_nothing(frame, tmp_path):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "readings.parquet"
+    texts = frame.map(lambda value: "" if np.isnan(value) else f"{value:.3f}").reset_index()
+    texts["c"] = frame["c"].round(3).astype("Float64").to_numpy(dtype=object)
+    texts.astype({"time": str}).to_parquet(path, index=False)
+    read = np.stack([values for _, values in read_rows(str(path), SENSORS)])
+    np.testing.assert_allclose(read, frame[SENSORS].round(3), rtol=1e-6)

@@ -386,6 +386,26 @@ def test_shapes(num_nodes, leading, heads, data):
     torch.testing.assert_close(flat.view(out.shape), out)
 
 
+def test_graphs_of_two_sizes_are_seen_by_their_batch():
+    # benedekrozemberczki/pytorch_geometric_temporal#134: 2 and 6 nodes are as many rows as 4 and 4.
+    layer = LatentCorrelationGCN(3, 4, 4, 2)
+    graphs = [Data(x=torch.randn(size, 3)) for size in (4, 4, 2, 6)]
+    batch = Batch.from_data_list(graphs[:2])
+    torch.testing.assert_close(
+        layer(batch.x, batch=batch.batch),
+        layer(torch.stack([g.x for g in graphs[:2]])).flatten(0, 1),
+    )
+    one = Batch.from_data_list(graphs[:1])
+    torch.testing.assert_close(layer(one.x, batch=one.batch), layer(graphs[0].x))
+    other = Batch.from_data_list(graphs[2:])
+    message = r"'batch' must be of graphs of num_nodes=4 nodes each.*got graphs of \[2, 6\] nodes"
+    with pytest.raises(ValueError, match=message):
+        layer(other.x, batch=other.batch)
+    shuffled = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1])
+    with pytest.raises(ValueError, match="one after the other"):
+        layer(batch.x, batch=shuffled)
+
+
 def test_edges_as_graphs_of_a_batch():
     layer, x = LatentCorrelationGCN(3, 4, 5, 2), torch.randn(6, 5, 3)
     edges = layer.learner(x)
@@ -810,6 +830,10 @@ def test_bad_arguments(arguments, error, message):
         (torch.ones(12, 3), {"batch_size": 2.0}, TypeError, "'batch_size' must be an int"),
         (torch.ones(2, 6, 3), {"mask": torch.ones(2, 6)}, TypeError, "'mask' must be a boolean"),
         (torch.ones(2, 6, 3), {"mask": torch.ones(6) > 0}, ValueError, "'mask' must have 2"),
+        (torch.ones(12, 3), {"batch": torch.zeros(12)}, TypeError, "'batch' must be a torch.long"),
+        (torch.ones(12, 3), {"batch": torch.zeros(6).long()}, ValueError, "an entry for each row"),
+        (torch.ones(2, 6, 3), {"batch": torch.zeros(2).long()}, ValueError, "of a flat 'x'"),
+        (torch.ones(7, 3), {"batch": torch.zeros(7).long()}, ValueError, r"got graphs of \[7\]"),
     ],
 )
 def test_bad_input(x, kwargs, error, message):

@@ -5,6 +5,7 @@
 
 from .callbacks import DataCard, DenseStart
 from .checkpoint import model_differences, read_checkpoint
+from .memory import MemoryWarning
 from .predictor import LatentGNNPredictor
 from .processes import EndTogether, SharedBatches, SharedDataModule, SharedLoss, share_loss
 from .resume import RunState, Stopping, exit_on_sigterm
@@ -16,6 +17,7 @@ __all__ = [
     "DenseStart",
     "EndTogether",
     "LatentGNNPredictor",
+    "MemoryWarning",
     "RunCheckpointIO",
     "RunState",
     "SharedBatches",

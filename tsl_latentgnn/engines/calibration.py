@@ -56,7 +56,9 @@ def interval_factors(errors: Iterable[Tensor], level: float) -> Tensor:
     count = error.isfinite().sum(-1, keepdim=True)
     # What is whole but for the rounding of the level, such as 10 * 0.9, is not to be raised by one.
     share = level * (1 - 1e-12)
-    rank = ((count + 1).double() * share).ceil().long()
+    # In Python's numbers of 64 bits, which not every device has.
+    ranks = [math.ceil((readings + 1) * share) for readings in count.flatten().tolist()]
+    rank = torch.tensor(ranks, device=count.device).view_as(count)
     if bool((rank > count).any()):
         raise ValueError(
             f"'batches' must hold at least {math.ceil(share / (1 - share))} readings of every step "

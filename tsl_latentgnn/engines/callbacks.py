@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from reprlib import repr as shorten
 from typing import Any
 
-import torch
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
 from torch.nn import Module
 
-from .._checks import check_int
+from .._checks import check_float, check_int
 from ..nn import LatentCorrelationGCN
-
-#: The key of a Lightning checkpoint.
-DATA_CARD = "data_card"
+from .clock import check_clock
+from .data_card import DATA_CARD, Card, check_names
+from .training_data import check_scaling, make_card
 
 
 class DenseStart(Callback):
@@ -76,9 +76,12 @@ def _latent_layers(model: Module) -> list[LatentCorrelationGCN]:
 class DataCard(Callback):
     """Writes into every checkpoint what ``tsl-latentgnn predict`` needs beside the weights.
 
-    These are the names of the sensors, the step and the window, the scaler of the target, the units of the encoded
-    time, and the inputs of the model; scaler, window and inputs are those of the trainer's
+    This is a :class:`~tsl_latentgnn.engines.data_card.Card`: names of the sensors, clock, window and horizon with their
+    lags, scalers, and inputs of the model. What is not given is that of the trainer's
     :class:`tsl.data.SpatioTemporalDataModule`. All of it is data, which ``torch.load(..., weights_only=True)`` reads.
+
+    When the training starts, raw rows of a few of its windows go the way that ``predict`` goes. If the inputs of the
+    model, or the time stamps of the forecasts, are others than in the training, it is refused then and there.
 
     .. code-block:: python
 
@@ -86,55 +89,58 @@ class DataCard(Callback):
         trainer = Trainer(callbacks=[DataCard(dataset.nodes, encoded=["day"])])
 
     Args:
-        sensors (sequence): Name of each node, in the order of the data.
-        encoded (sequence): Units of ``dataset.datetime_encoded(units)``, where that is the covariate ``u``; empty
-            without covariates. (default: ``()``)
+        sensors (sequence): Name of each node, in the order of the data; of columns in two levels (tsl's nodes and
+            channels) those of the first.
+        encoded (sequence): What the columns of the covariate ``u`` are, in their order: the units of
+            ``dataset.datetime_encoded(units)``, a sine and a cosine each, or ``"share_of_day"``, ``"weekday"`` and
+            ``"weekday_onehot"`` (see :func:`~tsl_latentgnn.engines.clock.clock_features`); empty without covariates.
+            (default: ``()``)
+        missing (float, optional): Reading that stands for a missing one in raw data, such as 0 in METR-LA, and that
+            the training has masked; ``None`` if none does. (default: ``None``)
 
     Raises:
-        TypeError: If ``sensors`` or ``encoded`` is a string.
-        ValueError: If a name comes twice, or, when the training starts, the trainer has no tsl data module or one
-            with another number of nodes.
+        TypeError: If ``sensors`` or ``encoded`` is no sequence of names.
+        ValueError: If a name comes twice or, when the training starts, forecasts from raw readings would not get the
+            inputs of the training, or are not possible at all: the message says why.
     """
 
-    def __init__(self, sensors: Sequence[Any], encoded: Sequence[str] = ()) -> None:
-        for name, value in (("sensors", sensors), ("encoded", encoded)):
-            if isinstance(value, str):
-                raise TypeError(f"'{name}' must be a sequence of names (got the string {value!r}).")
-        self.sensors = [str(sensor) for sensor in sensors]
-        if len(set(self.sensors)) < len(self.sensors):
-            twice = next(name for name in self.sensors if self.sensors.count(name) > 1)
-            raise ValueError(f"'sensors' must have names of their own (got {twice!r} twice).")
-        self.encoded = list(encoded)
+    def __init__(
+        self, sensors: Sequence[Any], encoded: Sequence[str] = (), missing: float | None = None
+    ) -> None:
+        if isinstance(sensors, pd.MultiIndex):
+            sensors = sensors.unique(0)
+        self.sensors = check_names("sensors", _to_text("sensors", sensors))
+        self.encoded = check_names("encoded", _to_text("encoded", encoded))
+        check_clock("encoded", self.encoded)
+        self.missing = None if missing is None else check_float("missing", missing)
+        self._card: Card | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the data before it is trained on, not at the first checkpoint."""
-        windows = getattr(trainer.datamodule, "torch_dataset", None)  # type: ignore[attr-defined]
+        self._card = self._look(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the card."""
+        card = self._card or self._look(trainer, pl_module)
+        checkpoint[DATA_CARD] = card.to_dict()
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule) -> Card:
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        windows = getattr(datamodule, "torch_dataset", None)
         if windows is None:
             raise ValueError("'datamodule' must be given to trainer.fit for a DataCard (got none).")
         if len(self.sensors) != windows.n_nodes:
             raise ValueError(
                 f"'sensors' must name the {windows.n_nodes} nodes of the data (got {len(self.sensors)})."
             )
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Add the card; none where time has no clock, whose readings carry no time stamps."""
-        windows: Any = trainer.datamodule.torch_dataset  # type: ignore[attr-defined]
-        if windows.index is None:
-            return
-        scaler = windows.scalers.get("target")
-        bias, scale = (0.0, 1.0) if scaler is None else (scaler.bias, scaler.scale)
-        checkpoint[DATA_CARD] = {
-            "sensors": self.sensors,
-            "encoded": self.encoded,
-            "step_seconds": (windows.index[1] - windows.index[0]).total_seconds(),
-            "window": windows.window,
-            "inputs": sorted(windows.input_map.keys()),
-            "bias": _to_tensor(bias),
-            "scale": _to_tensor(scale),
-        }
+        check_scaling(datamodule, getattr(pl_module, "model", None), self.sensors)
+        return make_card(datamodule, pl_module, self.sensors, self.encoded, self.missing)
 
 
-def _to_tensor(value: Any) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float).detach().cpu().clone()
+def _to_text(name: str, names: Sequence[Any]) -> list[str]:
+    """Names as a file has them, without blanks around."""
+    if isinstance(names, str) or any(isinstance(each, tuple) for each in names):
+        raise TypeError(f"'{name}' must be a sequence of names (got {shorten(names)}).")
+    return [str(each).strip() for each in names]

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import IO, Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor
 from torch.distributions import Normal
 
-from .._checks import check_choice, check_float, check_int
+from .._checks import check_choice, check_float, check_int, runs_ahead
 from .._tsl import Data, Predictor
+from ..models import LatentGNNModel
 from ..nn import HorizonReadout, LatentGraph
 from .calibration import interval_factors, scaled_errors
-from .callbacks import DenseStart, check_dense_start
-from .checkpoint import lacking, model_differences, read_checkpoint
+from .callbacks import DataCard, DenseStart, check_dense_start
+from .checkpoint import (
+    check_model,
+    lacking,
+    model_differences,
+    named_as,
+    not_finite,
+    read_checkpoint,
+    refuse,
+    shorten,
+)
 from .scaling import undo_scaler
+from .training_data import check_scaling
 
 
 class LatentGNNPredictor(Predictor):
@@ -44,6 +57,7 @@ class LatentGNNPredictor(Predictor):
       log-likelihood of the observed target; ``loss_fn`` is then not needed. The metrics are those of the mean.
     - **Calibration**: :meth:`calibrate` fits the width of the intervals to held-out readings after the training.
     - **Safe checkpoints**: :meth:`load_model` and :meth:`load_from_checkpoint` run nothing that a file may carry.
+    - **Missing targets**: a target that is NaN counts as one that the mask leaves out, in loss and metrics.
     - **Quantiles at prediction**: with such a model, :meth:`predict_step` adds ``quantiles``
       ``[b horizon n f q]`` in the original range.
 
@@ -87,31 +101,52 @@ class LatentGNNPredictor(Predictor):
         if not self.quantiles or not all(0.0 < level < 1.0 for level in self.quantiles):
             raise ValueError(f"'quantiles' must be levels in (0, 1) (got {quantiles!r}).")
         if self.model is not None:
+            self._check_likelihood()
             self._check_teacher_forcing()
             check_dense_start("dense_epochs", self.dense_epochs, self.model)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write how the model is made also where it was made outside, and in types that a checkpoint may hold."""
+        super().on_save_checkpoint(checkpoint)
+        hparams = checkpoint.get("hyper_parameters") or {}
+        model = getattr(self.model, "_orig_mod", self.model)
+        if hparams.get("model_class") is None and isinstance(model, LatentGNNModel):
+            hparams = {**hparams, "model_class": type(model), "model_kwargs": model.arguments}
+        kwargs = hparams.get("model_kwargs")
+        if isinstance(kwargs, Mapping):
+            plain = {name: _to_plain(value) for name, value in kwargs.items()}
+            checkpoint["hyper_parameters"] = {**hparams, "model_kwargs": plain}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """As PyTorch's, also from a compiled model into one that is not, and the other way."""
+        return super().load_state_dict(named_as(state_dict, self), *args, **kwargs)
 
     def load_model(self, filename: str | os.PathLike[str]) -> None:
         """Load the weights of a checkpoint into the model; nothing that the file may carry is run.
 
         Args:
-            filename (str): The checkpoint, of this model class with the same arguments.
+            filename (str): The checkpoint, of this model class with the same arguments; the one may be compiled
+                (``torch.compile``) and the other not.
 
         Raises:
-            ValueError: If the file is not a whole checkpoint, holds more than data, or is that of another model; the
-                message says what differs.
+            ValueError: If the file is not a whole checkpoint, holds more than data, is that of another model (the
+                message says what differs), or has weights that are NaN or Inf.
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(filename, "filename")
+        path = os.fspath(filename)
         missing = lacking(checkpoint, {"hyper_parameters": dict, "state_dict": dict})
         if missing:
             raise ValueError(
-                f"'filename' must be a checkpoint of a Predictor (got {os.fspath(filename)!r}, which lacks "
+                f"'filename' must be a checkpoint of a Predictor (got {path!r}, which lacks "
                 f"{', '.join(missing)}). Take one that Lightning wrote while it was trained."
             )
-        differences = model_differences(checkpoint, self)
+        with refuse("filename", path, "which cannot be compared with this one: "):
+            differences = model_differences(checkpoint, self)
+        differences = differences or shorten(not_finite(checkpoint["state_dict"]))
         if differences:
             raise ValueError(
-                f"'filename' must be a checkpoint of this model (got {os.fspath(filename)!r}, in which "
+                f"'filename' must be a checkpoint of this model (got {path!r}, in which "
                 f"{'; '.join(differences)}). Make the predictor with the arguments of its training."
             )
         self.load_state_dict(checkpoint["state_dict"])
@@ -122,23 +157,40 @@ class LatentGNNPredictor(Predictor):
     ) -> Any:
         """As Lightning's, with torch's ``weights_only`` safety, which Lightning turns off.
 
+        A model that is given as ``model=`` takes the weights; without one it is made as the checkpoint says.
+
         Raises:
-            ValueError: If the file is not a whole checkpoint, or holds more than data.
+            ValueError: If the file is not a whole checkpoint, holds more than data, does not say how its model is made,
+                or has weights that do not fit or are NaN or Inf.
             OSError: If there is no such file, or it may not be read.
         """
         checkpoint = read_checkpoint(checkpoint_path, "checkpoint_path")
+        path = checkpoint_path if isinstance(checkpoint_path, IO) else os.fspath(checkpoint_path)
+        if not {"model", "model_class", "model_kwargs"} & kwargs.keys():
+            check_model(checkpoint, "checkpoint_path", path)
+        elif kwargs.get("model") is not None and isinstance(checkpoint, dict):
+            hparams = checkpoint.get("hyper_parameters") or {}
+            rest = {k: v for k, v in hparams.items() if k not in ("model_class", "model_kwargs")}
+            checkpoint = {**checkpoint, "hyper_parameters": rest}
         # What Lightning reads is what was let through, written anew.
         memory = BytesIO()
         torch.save(checkpoint, memory)
         memory.seek(0)
-        # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
-        return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
+        with refuse("checkpoint_path", path, "which cannot be loaded: "):
+            # Lightning imports and calls what a checkpoint names as its instantiator, unless the caller names another.
+            return super().load_from_checkpoint(memory, *args, **{"_instantiator": None, **kwargs})
 
     def configure_callbacks(self) -> list[Callback]:
         """Add the dense start, where there is one; Lightning puts it in the place of the trainer's own."""
         own = self._dense_start
         added = self.dense_epochs == 0 or own in self.trainer.callbacks  # by fit, before a test
         return [*super().configure_callbacks(), *([] if added else [own])]
+
+    def on_fit_start(self) -> None:
+        """Look at the data before it is trained on; a :class:`~tsl_latentgnn.engines.DataCard` does so itself."""
+        super().on_fit_start()
+        if not any(isinstance(each, DataCard) for each in self.trainer.callbacks):
+            check_scaling(self.trainer.datamodule, self.model)
 
     @property
     def current_teacher_forcing_ratio(self) -> float:
@@ -224,25 +276,31 @@ class LatentGNNPredictor(Predictor):
         if self.teacher_forcing_ratio > 0:
             ratio = self.current_teacher_forcing_ratio
             self.log("teacher_forcing_ratio", ratio, batch_size=batch.batch_size)
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "train", scaled=self.scale_target)
-        mask = batch.get("mask")
-        if mask is not None:
-            # tsl's losses leave out what is masked, but the gradient of MaskedMSE is NaN where it is NaN.
-            batch.y = batch.y.masked_fill(~mask.bool(), 0.0)
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the validation loss and metrics."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "val", scaled=self.scale_target)
         return super().validation_step(batch, batch_idx)
 
     def test_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Compute and log the test loss and metrics, in the original range."""
+        _leave_out_missing(batch)
         if self.is_gaussian:
             return self._likelihood_step(batch, "test", scaled=False)
         return super().test_step(batch, batch_idx)
+
+    def compute_metrics(
+        self, batch: Data, preprocess: bool = False, postprocess: bool = True
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Test metrics of a batch, and its forecasts."""
+        _leave_out_missing(batch)
+        return super().compute_metrics(batch, preprocess, postprocess)
 
     def predict_step(self, batch: Data, batch_idx: int, dataloader_idx: int | None = None) -> dict:
         """Forecasts ``y_hat`` with the targets and mask of the batch; with a Gaussian likelihood, ``quantiles`` too."""
@@ -270,6 +328,14 @@ class LatentGNNPredictor(Predictor):
         if mask is not None:
             y = y.masked_fill(~mask.bool(), math.nan)
         return {"targets": y, "teacher_forcing_ratio": self.current_teacher_forcing_ratio}
+
+    def _check_likelihood(self) -> None:
+        likelihood = getattr(self.model, "likelihood", None)
+        if likelihood not in (None, "gaussian"):
+            raise ValueError(
+                f"'model' must have likelihood=None or 'gaussian' (got {likelihood!r}, which tsl_latentgnn.Forecaster "
+                "trains)."
+            )
 
     def _check_teacher_forcing(self) -> None:
         if self.teacher_forcing_ratio == 0:
@@ -303,12 +369,41 @@ class LatentGNNPredictor(Predictor):
         return loss
 
 
+def _to_plain(value: Any) -> Any:
+    """An argument in a type that a checkpoint may hold."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if "omegaconf" in sys.modules:
+        from omegaconf import OmegaConf
+
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True)
+    return value
+
+
+def _leave_out_missing(batch: Data) -> None:
+    """Mask the targets of a batch that are NaN, and put 0 for all that are masked.
+
+    tsl's losses leave out what is masked, but the gradient of ``MaskedMSE`` is NaN where it is NaN. A batch without a
+    mask gets one on a GPU in any case: to ask whether it is needed would stop the device at every step.
+    """
+    mask = batch.get("mask")
+    if mask is None and not runs_ahead(batch.y) and not batch.y.isnan().any():
+        return
+    mask = _present(batch.y, mask)
+    batch.y, batch.mask = batch.y.masked_fill(~mask, 0.0), mask
+
+
+def _present(y: Tensor, mask: Tensor | None) -> Tensor:
+    """Which readings of ``y`` are there: those that are numbers, and that the mask, if any, marks as there."""
+    there = ~y.isnan()
+    return there if mask is None else there & mask.bool().expand_as(y)
+
+
 def masked_nll(normal: Normal, y: Tensor, mask: Tensor | None = None) -> Tensor:
-    r"""Mean negative log-likelihood of the readings of ``y`` that ``mask`` marks as there; 0 if none is."""
-    if mask is None:
-        return -normal.log_prob(y).mean()
-    mask = mask.bool().expand_as(y)
-    # A missing target may be NaN: it is replaced before the likelihood, so that no gradient sees it.
+    r"""Mean negative log-likelihood of the readings of ``y`` that are there: not NaN, nor masked; 0 if none is."""
+    mask = _present(y, mask)
+    # What is missing is replaced before the likelihood, so that no gradient sees it.
     log_prob = normal.log_prob(torch.where(mask, y, normal.loc.detach()))
     return -(log_prob * mask).sum() / mask.sum().clamp_min(1)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import sys
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,9 +28,10 @@ _NUMPY = ("pos", "has_gauss", "gauss")  # after the key
 class RunState(Callback):
     """Keeps in the checkpoints what Lightning leaves out and the rest of a run depends on.
 
-    These are the states of the global random number generators, and the metrics that a scheduler such as
-    ``ReduceLROnPlateau`` has yet to see: Lightning shows it the epoch after the checkpoint. So a training that was
-    ended at any moment, by SIGKILL too, goes on after its last whole epoch and reaches the same weights, bit for bit.
+    These are the states of the global random number generators, the metrics that a scheduler such as
+    ``ReduceLROnPlateau`` has yet to see (Lightning shows it the epoch after the checkpoint), and all metrics so far,
+    which stand where an epoch ends without a validation, as with ``max_steps``. So a training that was ended at any
+    moment, by SIGKILL too, goes on after its last whole epoch and reaches the same weights, bit for bit.
 
     .. code-block:: python
 
@@ -62,6 +65,7 @@ class RunState(Callback):
         self.seed = seed
         self.about = dict(about or {})
         self._monitored: dict[str, Tensor] = {}
+        self._metrics: dict[str, Tensor] = {}
         self._random: dict[str, Any] | None = random_states()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +75,8 @@ class RunState(Callback):
             self._random = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the schedulers the last epoch of the resumed run."""
+        """Show the last epoch of the resumed run to the schedulers, and to who looks for a metric."""
+        trainer.callback_metrics.update(self._metrics)
         progress = trainer.fit_loop.epoch_loop.scheduler_progress
         for config in trainer.lr_scheduler_configs:
             if config.reduce_on_plateau and config.monitor in self._monitored:
@@ -84,10 +89,11 @@ class RunState(Callback):
         self._monitored = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note what the schedulers are about to see."""
+        """Note what the schedulers are about to see, and all metrics."""
         names = {str(c.monitor) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau}
-        seen = trainer.callback_metrics
-        self._monitored = {name: seen[name].detach().clone() for name in names if name in seen}
+        seen = {name: value.detach().clone() for name, value in trainer.callback_metrics.items()}
+        self._metrics = seen
+        self._monitored = {name: seen[name] for name in names if name in seen}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, in types that a checkpoint may hold."""
@@ -96,11 +102,22 @@ class RunState(Callback):
             "seed": self.seed,
             "about": self.about,
             "monitored": self._monitored,
+            "metrics": self._metrics,
             "random": random_states(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Become the resumed run."""
+        lacking = [
+            f"the {name} of its RunState"
+            for name in ("run_id", "seed", "about", "monitored", "random")
+            if name not in state_dict
+        ]
+        if lacking:
+            raise ValueError(
+                f"'ckpt_path' must be a whole checkpoint of the run that goes on (got one that lacks "
+                f"{', '.join(lacking)}). Take another one."
+            )
         differences = unequal(state_dict["about"], self.about)
         if differences:
             raise ValueError(
@@ -109,6 +126,7 @@ class RunState(Callback):
             )
         self.run_id, self.seed = state_dict["run_id"], state_dict["seed"]
         self._monitored = state_dict["monitored"]
+        self._metrics = state_dict.get("metrics", {})  # those of 0.1 have none
         self._random = state_dict["random"]
 
 
@@ -170,10 +188,22 @@ class Stopping(EarlyStopping):
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Turn the end that Lightning makes on SIGTERM into exit status 143; Lightning's own is 0."""
+    """Turn the end that Lightning makes on SIGTERM into exit status 143; Lightning's own is 0.
+
+    SIGUSR1 is the same here. Under Slurm Lightning would take it for the wish to write a checkpoint of its own from the
+    midst of an epoch (``hpc_ckpt_1.ckpt``), which it then loads by itself: into a run that goes on, and over the best
+    weights before they are tested. A handler of the program's own stays.
+    """
+    mine = hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread()
+    mine = mine and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    if mine:
+        signal.signal(signal.SIGUSR1, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     try:
         yield
     except SIGTERMException:
         advice = "ckpt_path=last goes on after the last finished epoch."
         rank_zero_only(print)(f"Ended by SIGTERM; {advice}", file=sys.stderr)
         raise SystemExit(128 + signal.SIGTERM) from None
+    finally:
+        if mine:
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,16 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
-from .checkpoint import lacking, model_differences, read_checkpoint, shorten, unequal
+from .._files import replacing
+from .checkpoint import (
+    lacking,
+    model_differences,
+    named_as,
+    read_checkpoint,
+    refuse,
+    shorten,
+    unequal,
+)
 
 _PARTS = {
     "state_dict": dict,
@@ -28,6 +38,10 @@ _PARTS = {
     "loops": dict,
     "callbacks": dict,
 }
+
+
+#: A checkpoint of a :class:`BestCheckpoint`, of 0.1 too, or half of one.
+_NAME = re.compile(r"epoch=?\d+-step=?\d+\.ckpt(\.tmp)?")
 
 
 def check_whole(checkpoint: Any, path: str, parts: Mapping[str, type] = _PARTS) -> None:
@@ -61,6 +75,8 @@ class BestCheckpoint(ModelCheckpoint):
             dirpath=os.fspath(dirpath),
             monitor=monitor,
             mode=mode,
+            filename="epoch{epoch}-step{step}",  # Hydra takes no = in the value of an override
+            auto_insert_metric_name=False,
             save_top_k=1,
             save_last=True,
             save_on_train_epoch_end=True,
@@ -70,7 +86,12 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the resumed run, as long as it is there."""
-        best, score = state_dict["best_model_path"], state_dict["best_model_score"]
+        best, score = state_dict.get("best_model_path"), state_dict.get("best_model_score")
+        if not isinstance(best, str) or (best and score is None):
+            raise ValueError(
+                "'ckpt_path' must be a whole checkpoint of the run that goes on (got one that lacks the path and score "
+                "of its best checkpoint). Take another one."
+            )
         if not best:
             return
         assert self.dirpath is not None
@@ -93,6 +114,19 @@ class BestCheckpoint(ModelCheckpoint):
                 "last_model_path": "",
             }
         )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove what a run that goes on here has left: a kill comes before an old checkpoint is removed, too."""
+        super().on_train_start(trainer, pl_module)
+        assert self.dirpath is not None
+        folder = Path(self.dirpath).resolve()
+        last = folder / "last.ckpt"
+        if not trainer.is_global_zero or Path(trainer.ckpt_path or "").resolve() != last:
+            return
+        kept = {Path(self.best_model_path).name, "last.ckpt"}
+        for path in folder.iterdir():
+            if path.name not in kept and _NAME.fullmatch(path.name):
+                path.unlink()
 
     def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         self._outdated.append(filepath)
@@ -132,22 +166,8 @@ class RunCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One name for each: what a killed run leaves is overwritten by the run that goes on.
-        unfinished = path.with_name(f"{path.name}.tmp")
-        try:
-            with open(unfinished, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        if hasattr(os, "O_DIRECTORY"):  # Windows opens no folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with replacing(path, f"{path.name}.tmp") as unfinished, open(unfinished, "wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, **kwargs: Any) -> dict:
         """Read a checkpoint with :func:`read_checkpoint`, and check it."""
@@ -166,7 +186,8 @@ def check_fits(
     """Raise if a run cannot go on from a checkpoint.
 
     Args:
-        checkpoint: What :func:`read_checkpoint` returned.
+        checkpoint: What :func:`read_checkpoint` returned. Its weights get the names that they have in ``predictor``,
+            whichever of the two is compiled.
         path: Its path, for the message.
         predictor: The module that is to be trained on.
         about: What the run is about, as in :class:`RunState`.
@@ -178,12 +199,14 @@ def check_fits(
     """
     more = {"hyper_parameters": dict} if predictor.hparams else {}
     check_whole(checkpoint, path, {**_PARTS, **more})
-    differences = _differences(checkpoint, predictor, about)
+    with refuse("ckpt_path", path, "which cannot be compared with the run that goes on: "):
+        differences = _differences(checkpoint, predictor, about)
     if differences:
         raise ValueError(
             f"'ckpt_path' must be a checkpoint of the run that goes on (got {path!r}, in which "
             f"{'; '.join(differences)}). {advice}"
         )
+    checkpoint["state_dict"] = named_as(checkpoint["state_dict"], predictor)
 
 
 def _differences(
@@ -196,7 +219,7 @@ def _differences(
         found = unequal(there if isinstance(there, dict) else {}, about)
         if found:
             return shorten(found)
-    given, hparams = checkpoint.get("hyper_parameters", {}), predictor.hparams
+    given, hparams = checkpoint.get("hyper_parameters") or {}, predictor.hparams
     classes = ("optim_class", "scheduler_class")
     found = unequal({k: given.get(k) for k in classes}, {k: hparams.get(k) for k in classes})
     return found or model_differences(checkpoint, predictor)

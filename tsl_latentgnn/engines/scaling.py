@@ -7,6 +7,7 @@ from typing import Any
 from torch.distributions import Normal
 
 from .._tsl import epsilon
+from ..nn.forecast import gaussian
 
 
 def undo_scaler(normal: Normal, scaler: Any) -> Normal:
@@ -19,4 +20,4 @@ def undo_scaler(normal: Normal, scaler: Any) -> Normal:
         normal (torch.distributions.Normal): The forecast, in the scale of the model.
         scaler (tsl.data.preprocessing.Scaler): The scaler of the target.
     """
-    return Normal(scaler.inverse_transform(normal.loc), normal.scale * (scaler.scale + epsilon))
+    return gaussian(scaler.inverse_transform(normal.loc), normal.scale * (scaler.scale + epsilon))

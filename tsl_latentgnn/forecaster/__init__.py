@@ -1,6 +1,9 @@
-"""Forecasts from a checkpoint and a stream of readings: ``tsl-latentgnn predict``."""
+"""The front door: a table in, forecasts and a graph out."""
 
-from .forecaster import Forecaster
-from .readings import read_rows, roll
+from .cells import ReadOptions
+from .estimator import Forecaster
+from .forecaster import Forecaster as CheckpointForecaster
+from .readings import read_rows
+from .windows import roll
 
-__all__ = ["Forecaster", "read_rows", "roll"]
+__all__ = ["CheckpointForecaster", "Forecaster", "ReadOptions", "read_rows", "roll"]

@@ -23,7 +23,7 @@ from .muted import EdgeMuter
 if TYPE_CHECKING:
     import pandas as pd
 
-LOSSES = ("absolute", "squared", "likelihood")
+LOSSES = ("absolute", "squared", "own")
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,10 @@ def edge_test(
             on. Each batch is ``(inputs, y)`` or a dict of the inputs and ``"y"``, with ``y`` ``[b horizon n c]`` in the
             scale of the forecast and NaN where a reading is missing; for a Predictor it is tsl's.
         fdr (float): False discovery rate, in :math:`(0, 1)`. (default: ``0.05``)
-        loss (str or callable): ``"absolute"`` or ``"squared"`` error, ``"likelihood"``, the negative of its logarithm
-            for a model with ``likelihood="gaussian"``, or a function of forecast and ``y`` that returns the loss of
-            each value. The loss of a window is the mean over the readings that are there. (default: ``"absolute"``)
+        loss (str or callable): ``"absolute"`` or ``"squared"`` error, ``"own"``, the loss of the model's likelihood in
+            the scale of the model (:meth:`Forecast.loss <tsl_latentgnn.models.Forecast.loss>`), or a function of
+            forecast and ``y`` that returns the loss of each value. The loss of a window is the mean over the readings
+            that are there. (default: ``"absolute"``)
         lag (int, optional): Largest lag :math:`L`, at least ``horizon - 1``: forecasts that overlap have errors in
             common up to there. As the weights of the lags fall to 0, more are needed; ``None`` is
             ``3 * horizon - 1``. (default: ``None``)
@@ -166,11 +167,6 @@ def edge_test(
     if not callable(loss):
         check_choice("loss", loss, LOSSES)
     network, read = _reader(model)
-    if loss == "likelihood" and network.likelihood is None:
-        raise ValueError(
-            "'loss' must not be 'likelihood' for a model without (got likelihood=None): "
-            "take 'absolute' or 'squared'."
-        )
     overlap = network.horizon - 1
     lag = 3 * network.horizon - 1 if lag is None else check_int("lag", lag, overlap)
     _check_order(batches)
@@ -320,16 +316,11 @@ def _loss(
     scaler: Any,
     loss: str | Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """Loss of each value, in the unit of ``y``."""
+    """Loss of each value: in the unit of ``y``, but for the model's own."""
     mean = forecast.mean if scaler is None else scaler.inverse_transform(forecast.mean)
     y = torch.where(there, y, mean)
-    if loss == "likelihood":
-        normal = forecast.distribution
-        if scaler is not None:
-            from ..engines.scaling import undo_scaler
-
-            normal = undo_scaler(normal, scaler)
-        return -normal.log_prob(y)
+    if loss == "own":
+        return forecast.loss(y if scaler is None else scaler.transform(y))
     if callable(loss):
         each = loss(mean, y)
         check_shape("loss", each, "of each value", y.shape)

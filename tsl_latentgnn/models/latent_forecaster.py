@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution
 from torch.nn import Linear, Module, Parameter
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from .._checks import (
     check_int,
     check_shape,
     check_tensor,
+    largest_factor,
 )
 from .._renamed import OldNames
 from ..nn.forecast import Forecast
@@ -33,8 +35,11 @@ from ..nn.recurrent import AttendingDecoder, LSTMEncoder, last_reading, to_seque
 from ..nn.smoothing import ConvSmoother, GaussianSmoothingLayer
 from .presets import takes_preset
 
-#: Smallest scale of a Gaussian likelihood, in the units of the target.
+#: Smallest scale of a likelihood, in the units of the target.
 MIN_SCALE = 1e-4
+#: Below this many degrees of freedom a Student's t has no variance.
+MIN_DF = 2.0
+LIKELIHOODS = (None, "gaussian", "student_t", "quantile")
 
 
 class Seen(NamedTuple):
@@ -109,13 +114,18 @@ class LatentForecaster(OldNames, Module):
         gaussian_smoothing (bool): Whether the Gaussian smoother is applied. (default: ``False``)
         likelihood (str, optional): ``"gaussian"`` adds a standard deviation to each forecast value, see
             :meth:`distribution`; train it with :class:`~tsl_latentgnn.engines.LatentGNNPredictor`, or on the negative
-            of ``distribution(...).log_prob(y)``. (default: ``None``)
+            of ``distribution(...).log_prob(y)``. ``"student_t"`` adds a scale and degrees of freedom,
+            ``"quantile"`` the distances of the ``quantiles`` from the forecast, which is then their median; train
+            these two with :class:`~tsl_latentgnn.Forecaster`, or on :meth:`Forecast.loss
+            <tsl_latentgnn.nn.forecast.Forecast.loss>`. (default: ``None``)
         graph_per (str): With ``graph_at="input"``, whether every ``"step"`` has a graph of its own or all steps of a
             ``"window"`` share one, :math:`T` times cheaper; the final state has one in any case. (default: ``"step"``)
         candidates (torch.Tensor, optional): Who may be a source of whom, edges ``[2 e]`` such as the connectivity of
             a dataset, or a table ``[n c]``, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`, with a ``k_neighbors``
             that one of them has; ``None`` is all nodes. (default: ``None``)
         shared_static (bool): Whether the latent layers share one static correlation. (default: ``True``)
+        quantiles (tuple): Levels in :math:`(0, 1)` that ascend, 0.5 in their middle, of ``likelihood="quantile"``.
+            (default: ``(0.05, 0.25, 0.5, 0.75, 0.95)``)
         preset (str): The defaults of the other options, by a name in :data:`PRESETS`: ``"state"``, which are those
             above, or ``"seq2seq"``, the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
             Whatever else is given wins over it. (default: ``"state"``)
@@ -167,6 +177,7 @@ class LatentForecaster(OldNames, Module):
         graph_per: str = "step",
         candidates: Tensor | None = None,
         shared_static: bool = True,
+        quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95),
         preset: str = "state",
     ) -> None:
         super().__init__()
@@ -182,7 +193,8 @@ class LatentForecaster(OldNames, Module):
         self.graph_at = check_choice("graph_at", graph_at, ("input", "state"))
         self.decoder_type = check_choice("decoder", decoder, ("attention", "direct"))
         self.residual = check_bool("residual", residual)
-        self.likelihood = check_choice("likelihood", likelihood, (None, "gaussian"))
+        self.likelihood = check_choice("likelihood", likelihood, LIKELIHOODS)
+        self.quantiles = _check_quantiles(quantiles) if likelihood == "quantile" else ()
         hidden_size = check_int("hidden_size", hidden_size, 1)
         if hidden_size % check_int("heads", heads, 1) != 0:
             raise ValueError(
@@ -230,8 +242,10 @@ class LatentForecaster(OldNames, Module):
                 hidden_size, output_size, horizon, hidden_size, known_size, dropout
             )
         self.scale_out = None
-        if likelihood == "gaussian":
-            self.scale_out = Linear(hidden_size, output_size)
+        if likelihood is not None:
+            numbers = {"gaussian": 1, "student_t": 2}.get(likelihood, len(self.quantiles) - 1)
+            self.scale_out = Linear(hidden_size, output_size * numbers)
+        if likelihood in ("gaussian", "student_t"):
             # What a calibration found after the training; ones until then.
             self.register_buffer("scale_factor", torch.ones(horizon, output_size))
         self.smoothers = torch.nn.Sequential()
@@ -248,7 +262,7 @@ class LatentForecaster(OldNames, Module):
         for module in (*self.children(), *self.smoothers):
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
-        if self.scale_out is not None:
+        if self.likelihood in ("gaussian", "student_t"):
             self.scale_factor.fill_(1.0)
 
     def forward(
@@ -285,17 +299,17 @@ class LatentForecaster(OldNames, Module):
 
         Raises:
             TypeError: If an input is not a floating point tensor.
-            ValueError: If a shape does not fit, a reading that is not masked is NaN or Inf (in eager mode), or
-                teacher forcing is asked for without targets or with ``decoder="direct"``.
+            ValueError: If a shape does not fit, a reading that is not masked is NaN, Inf or, in 32 bits, beyond 2e15
+                (in eager mode), or teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
         return self.forecast(x, u, input_mask, u_future, targets, teacher_forcing_ratio).mean
 
-    def distribution(self, *inputs: Any, **named: Any) -> Normal:
+    def distribution(self, *inputs: Any, **named: Any) -> Distribution:
         """Forecast distribution over ``[b horizon n output_size]`` of the inputs of :meth:`forward`; quantiles are
         ``distribution.icdf(level)``.
 
         Raises:
-            ValueError: If the network was made without ``likelihood="gaussian"``.
+            ValueError: If the network was made without ``likelihood="gaussian"`` or ``"student_t"``.
         """
         return self.forecast(*inputs, **named).distribution
 
@@ -371,12 +385,21 @@ class LatentForecaster(OldNames, Module):
             encoded, state, seen.last, seen.u_future, targets, teacher_forcing_ratio
         )
         y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
-        scale = None
-        if self.scale_out is not None:
-            scale = F.softplus(self.scale_out(z)) + MIN_SCALE
-            scale = scale.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
-            scale = scale * self.scale_factor.unsqueeze(1)
-        return Forecast(self._smooth(y), scale, graphs)
+        y = self._smooth(y)
+        if self.scale_out is None:
+            return Forecast(y, None, graphs)
+        spread = self.scale_out(z).unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
+        spread = F.softplus(spread.unflatten(-1, (self.output_size, -1))) + MIN_SCALE
+        if self.likelihood == "quantile":
+            half = len(self.quantiles) // 2
+            # Distances between neighboring levels are positive, so that quantiles never cross.
+            below = y.unsqueeze(-1) - spread[..., :half].cumsum(-1).flip(-1)
+            above = y.unsqueeze(-1) + spread[..., half:].cumsum(-1)
+            quantiles = torch.cat([below, y.unsqueeze(-1), above], -1)
+            return Forecast(y, None, graphs, quantiles=quantiles, levels=self.quantiles)
+        scale = spread[..., 0] * self.scale_factor.unsqueeze(1)
+        df = MIN_DF + spread[..., 1] if self.likelihood == "student_t" else None
+        return Forecast(y, scale, graphs, df)
 
     def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
         """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
@@ -456,9 +479,8 @@ class LatentForecaster(OldNames, Module):
             mask = input_mask.bool().expand_as(x)
             x = x.masked_fill(~mask, 0.0)
         unmasked = mask is None and self.input_name == "x"
-        check_finite(
-            self.input_name, x, " Mark missing readings in 'input_mask'." if unmasked else ""
-        )
+        hint = " Mark missing readings in 'input_mask'." if unmasked else ""
+        check_finite(self.input_name, x, hint, largest=largest_factor(x.dtype))
         known = []
         for name, value, size_name, size, length in (
             ("u", u, "exog_size", self.exog_size, steps),
@@ -477,7 +499,7 @@ class LatentForecaster(OldNames, Module):
                 expected = (batch, length, nodes, size)
                 check_float_tensor(name, value, f"[b t n {size_name}]", expected)
                 check_dtype(name, value, dtype)
-                check_finite(name, value)
+                check_finite(name, value, largest=largest_factor(value.dtype))
             known.append(value)
         if targets is not None:
             expected = (batch, self.horizon, nodes, self.output_size)
@@ -486,3 +508,18 @@ class LatentForecaster(OldNames, Module):
             unknown = torch.isnan(targets)  # these may be
             check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x, known[0], mask, known[1]
+
+
+def _check_quantiles(levels: Sequence[float]) -> tuple[float, ...]:
+    """``levels`` as floats, which ascend in (0, 1) with 0.5 in their middle."""
+    if isinstance(levels, str) or not isinstance(levels, Sequence):
+        raise TypeError(f"'quantiles' must be a sequence of levels in (0, 1) (got {levels!r}).")
+    values = tuple(check_float("quantiles", level, 0.0, 1.0) for level in levels)
+    edges = (0.0, *values, 1.0)
+    ascend = all(one < other for one, other in pairwise(edges))
+    if len(values) < 3 or not ascend or values[len(values) // 2] != 0.5 or len(values) % 2 == 0:
+        raise ValueError(
+            "'quantiles' must be an odd number of levels in (0, 1), at least 3, that ascend, with 0.5 in their middle "
+            f"(got {levels!r})."
+        )
+    return values

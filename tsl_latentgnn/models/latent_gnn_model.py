@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -9,6 +12,28 @@ from torch import Tensor
 from .._renamed import rename_arguments
 from .._tsl import TslModel, allow_in_checkpoints
 from .latent_forecaster import LatentForecaster
+
+
+def _noting(init: Callable[..., None], above: Callable[..., None]) -> Callable[..., None]:
+    """Let ``init`` note its arguments, by which a checkpoint tells how the model is made.
+
+    Where it takes ``*args``, they are those of ``above``, the one of the class above it.
+    """
+    signature = inspect.signature(init)
+    given = list(signature.parameters.values())[1:]
+    names = [one.name for one in given if one.kind is one.POSITIONAL_OR_KEYWORD]
+    if any(one.kind is one.VAR_POSITIONAL for one in given):
+        names += list(inspect.signature(above).parameters)[1:]
+
+    @functools.wraps(init)
+    def init_and_note(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "arguments" not in vars(self):  # by a subclass
+            self.arguments = {**dict(zip(names, args, strict=False)), **kwargs}
+        init(self, *args, **kwargs)
+
+    # tsl reads the signature without a look at what is wrapped.
+    init_and_note.__signature__ = signature  # type: ignore[attr-defined]
+    return init_and_note
 
 
 class LatentGNNModel(LatentForecaster, TslModel):
@@ -25,6 +50,17 @@ class LatentGNNModel(LatentForecaster, TslModel):
     """
 
     return_type = Tensor
+    #: What the model was made with, as it was given.
+    arguments: dict[str, Any]
+
+    __init__ = _noting(LatentForecaster.__init__, LatentForecaster.__init__)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let checkpoints name the subclass as they may name this class, and note its own arguments."""
+        super().__init_subclass__(**kwargs)
+        allow_in_checkpoints(cls)
+        if "__init__" in vars(cls):
+            cls.__init__ = _noting(cls.__init__, super(cls, cls).__init__)  # type: ignore[misc]
 
     @classmethod
     def model_excluded_args(cls) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution
 from torch.nn import Module
 
 from .._checks import check_bool, check_float, check_float_tensor, check_int
@@ -111,15 +111,17 @@ class Seq2SeqLatentGNN(Module):
             graph = graph[:, -1]
         return forecast.mean.squeeze(-1), graph.to_dense()
 
-    def distribution(self, node_features: Tensor) -> Normal:
+    def distribution(self, node_features: Tensor) -> Distribution:
         r"""Forecast distribution over :math:`[B, T_{out}, N]`; quantiles are ``distribution.icdf(level)``, and the
         negative of ``distribution.log_prob(targets)`` is the loss to train with.
 
         Raises:
-            ValueError: If the model was made without ``likelihood="gaussian"``.
+            ValueError: If the model was made without ``likelihood="gaussian"`` or ``"student_t"``.
         """
-        normal = self._forecast(node_features).distribution
-        return Normal(normal.loc.squeeze(-1), normal.scale.squeeze(-1))
+        forecast = self._forecast(node_features)
+        parts = {"mean": forecast.mean, "scale": forecast.scale, "df": forecast.df}
+        flat = {name: part.squeeze(-1) for name, part in parts.items() if part is not None}
+        return forecast._replace(**flat).distribution  # type: ignore[arg-type]
 
     def latent_graph(self, node_features: Tensor, *, layer: int = -1) -> LatentGraph:
         r"""Graphs of a latent layer (default: the last), of batch shape :math:`[B, T_{in}]`, or :math:`[B]` where the

@@ -20,6 +20,7 @@ from .._checks import (
     check_float_tensor,
     check_int,
     check_mask,
+    largest_factor,
 )
 from .functional.attention import repeat_graphs, weighted_sum
 from .functional.modules import weight_dtype
@@ -185,6 +186,7 @@ class LatentCorrelationGCN(MessagePassing):
         batch_size: int | None = None,
         return_attention_weights: bool | None = None,
         mask: Tensor | None = None,
+        batch: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         r"""Build the graph of every input and pass messages along it.
 
@@ -198,17 +200,20 @@ class LatentCorrelationGCN(MessagePassing):
             mask (torch.Tensor, optional): Nodes that may be sources, booleans of the shape of ``x`` without its last
                 dimension. The others send nothing, as if they were absent; a target without any source receives
                 a sum of zero. (default: ``None``)
+            batch (torch.Tensor, optional): PyG's ``batch`` of a flat input, the graph of each node, so that graphs of
+                other sizes are refused, which cannot be told from their number of rows. (default: ``None``)
 
         Returns:
             torch.Tensor or tuple: See the shapes of the class.
 
         Raises:
-            TypeError: If ``x`` is not a floating point tensor or ``mask`` not a boolean one.
-            ValueError: If a size does not fit, or ``x`` holds NaN or Inf (in eager mode).
+            TypeError: If ``x`` is not a floating point tensor, ``mask`` not a boolean or ``batch`` not an integer one.
+            ValueError: If a size does not fit, a graph of ``batch`` has not :math:`N` nodes, or ``x`` holds NaN, Inf
+                or, in 32 bits, what is beyond 2e15 (in eager mode).
         """
-        graphs = self._check_features(x, batch_size, mask)
+        graphs = self._check_features(x, batch_size, mask, batch)
         check_dtype("x", x, weight_dtype(self.lin_value))
-        check_finite("x", x)
+        check_finite("x", x, largest=largest_factor(x.dtype))
         h = x.reshape(graphs, self.num_nodes, self.in_features)
         edges = self.learner(h, None if mask is None else mask.reshape(graphs, self.num_nodes))
         out = self.pass_messages(h, edges).view(*x.shape[:-1], self.out_features)
@@ -283,9 +288,17 @@ class LatentCorrelationGCN(MessagePassing):
             or self._aggregate_forward_hooks
         )
 
-    def _check_features(self, x: Tensor, batch_size: int | None, mask: Tensor | None) -> int:
+    def _check_features(
+        self, x: Tensor, batch_size: int | None, mask: Tensor | None, batch: Tensor | None
+    ) -> int:
         """Check the input and return the number of its graphs."""
-        flat = batch_size is not None or (isinstance(x, Tensor) and x.size(0) != self.num_nodes)
+        if batch is not None:
+            self._check_batch(x, batch)
+        flat = (
+            batch_size is not None
+            or batch is not None
+            or (isinstance(x, Tensor) and x.size(0) != self.num_nodes)
+        )
         if isinstance(x, Tensor) and x.dim() == 2 and flat:
             check_float_tensor("x", x, "[B*N, F]", (None, self.in_features))
             if x.size(0) % self.num_nodes != 0:
@@ -307,6 +320,26 @@ class LatentCorrelationGCN(MessagePassing):
         if mask is not None:
             check_mask("mask", mask, "of the shape of 'x' without its features", x.shape[:-1])
         return graphs
+
+    def _check_batch(self, x: Tensor, batch: Tensor) -> None:
+        """Raise unless the rows of ``x`` are graphs of ``num_nodes`` nodes each, one after the other."""
+        if not isinstance(batch, Tensor) or batch.dtype != torch.long:
+            came = batch.dtype if isinstance(batch, Tensor) else type(batch).__name__
+            raise TypeError(f"'batch' must be a torch.long tensor [B*N] (got {came}).")
+        rows = tuple(x.shape[:1]) if isinstance(x, Tensor) and x.dim() == 2 else ()
+        if batch.shape != rows:
+            raise ValueError(
+                f"'batch' [B*N] must have an entry for each row of a flat 'x' [B*N, F] (got shape {list(batch.shape)})."
+            )
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        wanted = torch.arange(len(batch), device=batch.device) // self.num_nodes
+        if len(batch) % self.num_nodes or not torch.equal(batch, wanted):
+            sizes = torch.unique_consecutive(batch, return_counts=True)[1][:8].tolist()
+            raise ValueError(
+                f"'batch' must be of graphs of num_nodes={self.num_nodes} nodes each, one after the other (got graphs "
+                f"of {sizes} nodes to begin with). Graphs of several sizes take a layer for each size."
+            )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the weights of 0.1, too."""

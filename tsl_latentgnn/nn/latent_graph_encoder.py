@@ -17,7 +17,7 @@ from .._checks import (
     check_int,
     check_mask,
 )
-from .graph_learner import Edges
+from .graph_learner import Edges, GraphLearner
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
@@ -89,7 +89,9 @@ class LatentGraphEncoder(Module):
 
     def _share_static(self) -> None:
         if self.shared_static:
-            first, *others = (conv.learner for conv in self.convs)
+            first, *others = (
+                module for module in self.convs.modules() if isinstance(module, GraphLearner)
+            )
             for learner in others:
                 learner.share_static(first)
 
@@ -170,13 +172,15 @@ class LatentGraphEncoder(Module):
         if mask is None or mask.is_meta:  # which has the shapes alone
             args = (rows, graphs, num_graphs) if self.norm == "graph" else (rows,)
             return norm(*args).view(h.shape)
+        if self.norm == "graph":
+            # Who is away makes a graph of its own: to pick out the others a GPU would have to be waited for.
+            present = mask.flatten()
+            out = norm(rows, graphs.masked_fill(~present, num_graphs), num_graphs + 1)
+            return torch.where(present.unsqueeze(-1), out.to(rows.dtype), rows).view(h.shape)
         present = mask.flatten().nonzero().squeeze(-1)
         if present.numel() == 0:
             return h
-        args = (rows[present],)
-        if self.norm == "graph":
-            args = (rows[present], graphs[present], num_graphs)
-        return rows.index_copy(0, present, norm(*args).to(rows.dtype)).view(h.shape)
+        return rows.index_copy(0, present, norm(rows[present]).to(rows.dtype)).view(h.shape)
 
 
 def _share_static_again(encoder: LatentGraphEncoder, _: Any) -> None:

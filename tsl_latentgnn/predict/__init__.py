@@ -5,7 +5,7 @@ from .._renamed import moved
 __getattr__ = moved(
     __name__,
     {
-        "Forecaster": "forecaster.Forecaster",
+        "Forecaster": "forecaster.CheckpointForecaster",
         "read_rows": "forecaster.read_rows",
         "roll": "forecaster.roll",
     },

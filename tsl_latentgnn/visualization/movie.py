@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._arrays import FloatArray, as_graphs, check_index, check_labels, to_array, to_float64
 from .._checks import check_int
+from .._files import replacing
 from ._figure import color_limits, draw_matrix, viz_imports
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def save_attention_movie(
     figure = Figure(figsize=(5.8, 5.0), layout="constrained")
     ax = figure.add_subplot()
     image = draw_matrix(ax, frames[0], cmap=cmap, vmin=low, vmax=high, labels=names)
-    with writer.saving(figure, str(path), dpi):
+    with replacing(path) as unfinished, writer.saving(figure, str(unfinished), dpi):
         for number, matrix in enumerate(frames, start=1):
             image.set_data(matrix)
             ax.set_title(f"{title}\n(frame {number} of {len(frames)})")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from benchmarks.data.corruption import FAULTS, SPIKE, corrupt
 from benchmarks.data.windows import load_data
+from benchmarks.run.experiment import build_predictor
 
 STEPS, SENSORS = 400, 10
 FEW = {"missing": 0.3, "dead": 0.2, "constant": 0.2, "stuck": 0.2, "spike": 0.01, "zeros": 0.25}
@@ -270,3 +272,25 @@ def test_a_dataset_without_a_clock(make_settings, gpvar_dir):
     there = data.windows.found[..., 0].any(1).numpy()
     assert there.mean() == pytest.approx(0.7, abs=0.1)
     assert bool(data.windows.mask[-30:].all())
+
+
+@pytest.mark.filterwarnings("ignore:The sensors:UserWarning")  # of dead and constant ones
+@pytest.mark.parametrize("kind", [None, *ALL])
+def test_the_card_of_a_run_says_which_readings_are_missing(make_settings, la_dir, kind):
+    fault = "dataset.corruption=null"
+    if kind is not None:
+        fault = f"dataset.corruption={{kind: {kind}, share: {ALL[kind]}}}"
+    settings = make_settings(fault, dataset="la", model="latentgnn", data_dir=la_dir)
+    data, saved = load_data(settings), {}
+    (card,) = data.cards(settings.model.cls)
+    trainer = SimpleNamespace(datamodule=data.datamodule)
+    card.on_fit_start(trainer, build_predictor(settings, data))  # which compares the inputs
+    card.on_save_checkpoint(trainer, None, saved)
+    assert saved["data_card"]["missing"] == (None if kind == "zeros" else 0.0)
+
+
+def test_no_card_where_no_raw_readings_are_forecast_from(make_settings, la_dir, gpvar_dir):
+    settings = make_settings(dataset="la", model="rnn", data_dir=la_dir)
+    assert load_data(settings).cards(settings.model.cls) == []
+    settings = make_settings(dataset="gpvar", model="latentgnn", data_dir=gpvar_dir)
+    assert load_data(settings).cards(settings.model.cls) == []

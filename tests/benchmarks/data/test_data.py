@@ -228,6 +228,29 @@ def test_generated_files_that_are_damaged(tmp_path):
         load_dataset("gpvar", str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["gpvar", "gpvar120_directed"])
+def test_a_kill_while_a_dataset_is_generated_leaves_no_half_file(small_gpvar120, monkeypatch, name):
+    monkeypatch.setattr("benchmarks.data.gpvar.GPVARDatasetAZ.NUM_STEPS", 50)
+    save = np.save
+
+    def torn(file, values):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "save", torn)
+    with pytest.raises(KeyboardInterrupt):
+        load_dataset(name, small_gpvar120)
+    built = [path for path in Path(small_gpvar120).iterdir() if path.suffix == ".npy"]
+    assert built == []
+    monkeypatch.setattr(np, "save", save)
+    found = load_dataset(name, small_gpvar120)
+    again = load_dataset(name, small_gpvar120)
+    np.testing.assert_array_equal(found.target, again.target)
+    # Whoever waited for the other one takes what it left.
+    monkeypatch.setattr(np, "save", torn)
+    found.build()
+
+
 def test_a_wrong_option_is_not_blamed_on_the_files(la_dir):
     with pytest.raises(TypeError, match="unexpected keyword argument 'imputation'"):
         load_dataset("la", str(la_dir), imputation=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import itertools
@@ -10,6 +11,7 @@ import multiprocessing
 import os
 import random
 import re
+import runpy
 import signal
 import sys
 from functools import partial
@@ -25,13 +27,16 @@ from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, hold
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
 from benchmarks import forecasting
 from benchmarks.forecasting import run
 from benchmarks.report.records import append_record, read_records
-from benchmarks.run.resume import find_last
+from benchmarks.run import provenance
+from benchmarks.run.resume import find_last, number_run
 
 pytestmark = pytest.mark.tsl
 
@@ -193,6 +198,15 @@ def terminate_in_batch(number):
     RunState.on_train_batch_start = after(number, lambda *args: None, term)
 
 
+def signal_in_slurm(number, name):
+    """As Slurm does it, in a batch of the training or of the test, with its variables set."""
+    os.environ.update(SLURM_NTASKS="1", SLURM_JOB_ID="1", SLURM_JOB_NAME="x", SLURM_NODELIST="n")
+    os.environ.update(SLURM_NODEID="0", SLURM_PROCID="0", SLURM_LOCALID="0")
+    hook = f"on_{name}_batch_start"
+    end = partial(os.kill, os.getpid(), signal.SIGUSR1)
+    setattr(RunState, hook, after(number, lambda *args: None, end))
+
+
 EVENTS = {
     "count": count_calls,
     "call": kill_at_call,
@@ -200,6 +214,7 @@ EVENTS = {
     "last": kill_before_last,
     "append": kill_after_append,
     "term": terminate_in_batch,
+    "slurm": signal_in_slurm,
 }
 
 
@@ -261,14 +276,15 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
     calls = int((tmp_path / "whole" / "calls.txt").read_text())
     draw = random.Random(0)
     anywhere = [("call", draw.randrange(calls // 8)) for _ in range(3)]
-    ends = [("last", 3), ("term", 5), anywhere[0], ("write", 4), *anywhere[1:], ("append",)]
+    ends = [("last", 3), ("slurm", 5, "train"), anywhere[0], ("write", 4), *anywhere[1:]]
+    ends += [("slurm", 1, "test"), ("append",)]
     folder = tmp_path / "killed"
     for event in ends:
         start(
             folder,
             "ckpt_path=last",
             event=event,
-            code=143 if event[0] == "term" else -signal.SIGKILL,
+            code=143 if event[0] == "slurm" else -signal.SIGKILL,
         )
         last = read_checkpoint(*folder.rglob("last.ckpt"), "ckpt_path")
         assert os.path.isfile(best_state(last)["best_model_path"])
@@ -301,6 +317,39 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_nothing_had_been(start,
     assert longer[0] == killed
     assert [record["epochs"] for record in longer] == [whole["epochs"], whole["epochs"] + 1]
     assert longer[1]["run"] == killed["run"]
+
+
+def test_a_run_that_ends_in_the_midst_of_an_epoch_goes_on_too(start, tmp_path):
+    """Then there is no validation, and the metrics of the epoch before stand."""
+    start(tmp_path / "whole", "+trainer.max_steps=8")
+    folder = tmp_path / "killed"
+    start(folder, "+trainer.max_steps=8", event=("term", 8), code=143)
+    start(folder, "+trainer.max_steps=8", "ckpt_path=last")
+    (whole,), (killed,) = read(tmp_path / "whole"), read(folder)
+    assert {key: killed[key] for key in ("val", "test", "epochs")} == {
+        key: whole[key] for key in ("val", "test", "epochs")
+    }
+    pairs = zip(find_checkpoints(tmp_path / "whole"), find_checkpoints(folder), strict=True)
+    for one, other in pairs:
+        assert_same(comparable(one), comparable(other))
+
+
+def test_what_lightning_left_in_the_folder_is_not_loaded(ar, trained, tmp_path, monkeypatch):
+    """Under Slurm it would load it unasked, before the training and before each test."""
+    torch.manual_seed(0)
+    expected = run(ar())
+    (tmp_path / "run" / "last.ckpt").unlink()
+    other = torch.load(trained, weights_only=True)
+    other["state_dict"] = {name: 0 * value for name, value in other["state_dict"].items()}
+    torch.save(other, tmp_path / "run" / "hpc_ckpt_1.ckpt")
+    for name, value in {"NTASKS": 1, "JOB_ID": 1, "JOB_NAME": "x", "NODELIST": "n"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    for name in ("NODEID", "PROCID", "LOCALID"):
+        monkeypatch.setenv(f"SLURM_{name}", "0")
+    assert SLURMEnvironment.detect()
+    torch.manual_seed(0)
+    found = run(ar("label=again"))
+    assert (found["val"], found["test"]) == (expected["val"], expected["test"])
 
 
 def crowd(path, number):
@@ -396,6 +445,33 @@ def test_a_line_that_was_cut_short_does_not_spoil_the_next(tmp_path, complete):
     assert list(read_records([path])) == [first, *([second] if complete else []), third]
 
 
+@pytest.mark.parametrize("content", ["a note", "a,b\n1,2", '{\n  "a": 1', "[1]\n", "# x\n{}"])
+def test_a_file_of_somebody_else_is_refused_first_and_loses_nothing(ar, tmp_path, content):
+    path = tmp_path / "results.jsonl"
+    path.write_text(content)
+    with pytest.raises(
+        ValueError, match=r"'results_file' must be a file of results, .*results.jsonl"
+    ):
+        run(ar())
+    assert not (tmp_path / "run").exists()  # no time was spent
+    append_record(path, make_record(1, 0))
+    assert path.read_text().startswith(content.rstrip("\n") + "\n{")
+
+
+def test_results_are_written_where_there_are_no_locks_as_on_windows(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "resource", None)
+    place = Path(sys.modules[append_record.__module__].__file__)
+    module = runpy.run_path(str(place))
+    assert module["fcntl"] is None
+    for number in (1, 2):
+        assert module["append_record"](tmp_path / "results.jsonl", make_record(number, 0))
+    assert len(list(read_records([tmp_path / "results.jsonl"]))) == 2
+    memory = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=3 * 2**20))
+    monkeypatch.setattr("psutil.Process", lambda: memory)
+    assert provenance.peak_memory_mib(torch.device("cpu")) == 3.0
+
+
 def test_a_short_write_leaves_nothing(tmp_path, monkeypatch):
     path = tmp_path / "results.jsonl"
     append_record(path, make_record(1, 0))
@@ -474,7 +550,7 @@ def test_a_checkpoint_names_no_file_that_is_removed_elsewhere(ar, trained, tmp_p
     (tmp_path / "run").mkdir()
     record = run(ar("epochs=2", ckpt_path=tmp_path / "hostile.ckpt"))
     assert record["epochs"] == 2
-    assert find_checkpoints(tmp_path / "run")[1].name.startswith("epoch=1-")  # it was a new best
+    assert find_checkpoints(tmp_path / "run")[1].name.startswith("epoch1-")  # it was a new best
     assert precious.read_text() == "data"
 
 
@@ -600,6 +676,51 @@ def test_last_is_the_newest_of_the_same_run(ar, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.ckpt").touch()
     assert find_last(ar(root)) == str(tmp_path / "run" / "last.ckpt")
+
+
+def test_the_last_run_is_the_last_that_began_whatever_the_clock_said(ar, tmp_path):
+    root = f"run_root={tmp_path / 'logs'}"
+    for number, name in enumerate(["first", "second", "third"]):
+        folder = tmp_path / "logs" / name
+        folder.mkdir(parents=True)
+        settings = ar(root) if name != "third" else ar(root, "seed=7")
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(settings.config))
+        (folder / "last.ckpt").touch()
+        number_run(str(folder), str(tmp_path / "logs"))
+        os.utime(folder / "last.ckpt", (1e9 - number, 1e9 - number))  # the clock was set back
+        assert (folder / ".number").read_text() == str(number + 1)
+    number_run(str(tmp_path / "logs" / "first"), str(tmp_path / "logs"))  # it goes on
+    assert (tmp_path / "logs" / "first" / ".number").read_text() == "1"
+    assert Path(find_last(ar(root))).parent.name == "second"
+    dated = ar(root, "label='2026-01-01'", "optimizer.hparams.lr=1e-5")
+    (tmp_path / "logs" / "third" / "config.yaml").write_text(OmegaConf.to_yaml(dated.config))
+    assert Path(find_last(dated)).parent.name == "third"
+
+
+def test_a_checkpoint_can_be_named_on_the_command_line(ar, trained):
+    _, best = find_checkpoints(trained.parent)
+    (override,) = OverridesParser.create().parse_overrides([f"ckpt_path={best}"])
+    assert override.value() == str(best)
+
+
+def test_a_full_disk_is_said_in_one_line(make_cfg, quick, gpvar_dir, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "last.ckpt")
+    monkeypatch.setattr(torch, "save", raising(full))
+    with pytest.raises(
+        SystemExit, match=r"^No space left on the disk of \S+: .* goes on after.*\.$"
+    ):
+        forecasting.objective(make_cfg(*quick, model="ar", data_dir=gpvar_dir))
+    other = OSError(errno.EIO, os.strerror(errno.EIO))
+    monkeypatch.setattr(torch, "save", raising(other))
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        forecasting.objective(make_cfg(*quick, model="ar", data_dir=gpvar_dir))
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 def test_a_model_with_a_graph_among_its_arguments_goes_on(make_settings, gpvar_dir, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import graph, models, seq2seq, timing
+from benchmarks.speed import gpu, graph, models, seq2seq, timing
 from benchmarks.speed.footprint import fit_exponent, peak_growth_mib
 from benchmarks.speed.latency import format_latency
 from benchmarks.speed.memory import layer_step, score_product
@@ -455,3 +455,29 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch, capsys):
 def test_latency_is_median_and_99th_percentile():
     seconds = [0.001 * (i + 1) for i in range(101)]
     assert format_latency(seconds[::-1]) == "51 / 100 ms"
+
+
+def test_gpu_measures_everything(monkeypatch):
+    monkeypatch.setattr(gpu, "count_waits", lambda run: run() or 0)
+    settings = Settings(1, 1, torch.device("cpu"), quick=True)
+    tables = list(gpu.measure(settings, gpu.Clock(600)))
+    texts = "\n".join(table.to_markdown() for table in tables)
+    assert len(tables) == 6
+    assert "failed" not in texts
+    assert "left out" not in texts
+    assert all(table.rows for table in tables)
+
+
+def test_gpu_writes_down_what_fails_and_what_there_is_no_time_for():
+    def fail():
+        raise RuntimeError("no | luck\nat all")
+
+    assert gpu.Clock(600).rows("this", fail) == [Row("this", "failed: RuntimeError: no / luck")]
+    assert gpu.Clock(-1).rows("this", fail) == [Row("this", "left out: time is over")]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_gpu_needs_one(capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([])
+    assert "a GPU with CUDA must be there (got none)" in capsys.readouterr().err

@@ -192,13 +192,22 @@ def test_dtypes(dtype, k):
     scores, sources = select_sources(query, key, k, bias=bias.float(), self_loops=True)
     all_scores, expected = reference(query, key, k, bias=bias, self_loops=True)
     assert torch.equal(sources, expected)
-    assert scores.dtype == dtype
+    assert scores.dtype == torch.float32
     assert torch.equal(scores.double(), all_scores.gather(2, expected))
 
     candidates = torch.arange(50).expand(50, -1)
     scores, columns = select_candidates(query, key, k, candidates, bias=bias.float())
     assert torch.equal(columns, reference(query, key, k, bias=bias)[1])
-    assert scores.dtype == dtype
+    assert scores.dtype == torch.float32
+
+
+def test_scores_of_half_precision_tell_close_sources_apart():
+    # 257 and 258 are one number of 8 bits.
+    query = torch.ones(1, 2, 2, dtype=torch.bfloat16)
+    key = torch.tensor([[[256.0, 1.0], [256.0, 2.0]]], dtype=torch.bfloat16)
+    scores, sources = select_sources(query, key, 2)
+    assert sources.tolist() == [[[1, 0], [1, 0]]]
+    assert scores.tolist() == [[[258.0, 257.0], [258.0, 257.0]]]
 
 
 def test_selection_is_from_the_best_on():
@@ -335,7 +344,8 @@ def test_table_equals_the_reference_in_both_forms(num_nodes, self_loops, gaps, d
     pairs = data.draw(st.lists(st.tuples(node, node), max_size=25))
     forms = [as_edges(pairs)]
     if num_nodes != 2:
-        forms.append(as_table(pairs, num_nodes, gaps).long())
+        # A table has each source once, or it may be a dense matrix.
+        forms.append(as_table(dict.fromkeys(pairs), num_nodes, gaps).long())
     for form in forms:
         if not pairs and not self_loops:
             with pytest.raises(ValueError, match="'candidates' must hold at least one candidate"):
@@ -392,6 +402,10 @@ def test_table_a_graph_without_edges_leaves_the_self_loops():
         (torch.empty(2, 0).long(), ValueError, r"must hold at least one candidate \(got none\)"),
         (torch.empty(4, 0).long(), ValueError, r"must hold at least one candidate \(got none\)"),
         (torch.full((4, 2), -1), ValueError, r"must hold at least one candidate \(got none\)"),
+        # pyg-team/pytorch_geometric#2141: a dense adjacency, of whatever type and weights.
+        (torch.eye(4), TypeError, r"\(got torch.float32\). Of a dense .*dense_to_sparse"),
+        (torch.eye(4).long(), ValueError, r"0 to 1 in it, .* several times.*dense_to_sparse"),
+        (torch.tensor([[0, 2, 1, 2]] * 4), ValueError, r"0 to 2 in it, .*dense_to_sparse"),
     ],
 )
 def test_bad_candidates(candidates, error, message):

@@ -56,25 +56,20 @@ def topk_scores(
         :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
         the places that are left.
     """
+    # The mean over the heads is one product over all channels.
+    factors = query.detach().flatten(2), key.detach().flatten(2)
     query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
-    # The mean over the heads is one product over all channels.
-    factors = query.flatten(2), key.flatten(2)
+    ranks = None if bias is None else bias.detach()
     mean_scale = scale / heads
     present = None
+    whole = torch.compiler.is_dynamo_compiling() and not is_transformed()
+    select = _select_whole if whole else _select
     if candidates is None:
         assert k is not None
-        known, columns = select_sources(
-            *factors,
-            k,
-            scale=mean_scale,
-            bias=bias,
-            mask=mask,
-            self_loops=self_loops,
-            block_bytes=block_bytes,
-        )
+        known, columns = select(*factors, k, mean_scale, ranks, mask, None, self_loops, block_bytes)
         neighbors = columns
         if mask is not None:
             present = mask.gather(1, neighbors.flatten(1)).view(neighbors.shape)
@@ -86,15 +81,8 @@ def topk_scores(
         if mask is not None:
             allowed = allowed & mask[:, table]
         k = candidates.size(1) if k is None else k
-        known, columns = select_candidates(
-            *factors,
-            k,
-            table,
-            scale=mean_scale,
-            bias=bias,
-            absent=~allowed,
-            self_loops=self_loops,
-            block_bytes=block_bytes,
+        known, columns = select(
+            *factors, k, mean_scale, ranks, ~allowed, table, self_loops, block_bytes
         )
         neighbors = table.expand(graphs, -1, -1).gather(2, columns)
         present = allowed.expand(graphs, -1, -1).gather(2, columns)
@@ -102,6 +90,47 @@ def topk_scores(
     seen = known if heads == 1 else None
     scores = edge_score(query, key, neighbors, scale, bias, columns, seen)
     return scores, neighbors, present
+
+
+def _select(
+    query: Tensor,
+    key: Tensor,
+    k: int,
+    scale: float,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    candidates: Tensor | None,
+    self_loops: bool,
+    block_bytes: int | None,
+) -> tuple[Tensor, Tensor]:
+    """:func:`select_sources`, or :func:`select_candidates` with ``mask`` its ``absent``."""
+    options: dict[str, Any] = {
+        "scale": scale,
+        "bias": bias,
+        "self_loops": self_loops,
+        "block_bytes": block_bytes,
+    }
+    if candidates is None:
+        return select_sources(query, key, k, mask=mask, **options)
+    return select_candidates(query, key, k, candidates, absent=mask, **options)
+
+
+#: One operator to torch.compile, to which the number of blocks would make a program of its own for every batch size.
+_select_whole = torch.library.custom_op(
+    "tsl_latentgnn::select",
+    _select,
+    mutates_args=(),
+    schema=(
+        "(Tensor query, Tensor key, int k, float scale, Tensor? bias, Tensor? mask, "
+        "Tensor? candidates, bool self_loops, int? block_bytes) -> (Tensor, Tensor)"
+    ),
+)
+
+
+@_select_whole.register_fake
+def _select_shapes(query: Tensor, key: Tensor, k: int, *rest: Any) -> tuple[Tensor, Tensor]:
+    scores = precise(query.new_empty(*query.shape[:2], k))
+    return scores, torch.empty_like(scores, dtype=torch.long)
 
 
 def edge_softmax(scores: Tensor, present: Tensor | None) -> Tensor:

@@ -1,0 +1,236 @@
+"""A trained forecaster as a folder: weights and arrays as safetensors, the rest as JSON. Nothing in it can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from .._checks import check_choice, check_int
+from .._files import replacing
+from ..models import LatentForecaster
+from .clock import to_freq
+from .conformal import GRID, Conformal
+from .covariates import UNITS, Static
+from .profile import SEASONS, Clock, Profile
+from .recipe import Recipe, Scale
+from .trained import Trained
+
+if TYPE_CHECKING:
+    from .estimator import Forecaster
+
+CARD, WEIGHTS = "card.json", "model.safetensors"
+#: Version of the format.
+VERSION = 1
+_NETWORK = "network."
+
+
+def save_folder(forecaster: Forecaster, folder: Path) -> None:
+    """Write a forecaster; files are complete before they take their place.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / CARD).is_file():
+        raise ValueError(
+            f"'folder' must be new, empty or hold a forecaster (got {str(folder)!r}, which holds something else)."
+        )
+    model: Any = forecaster.model_
+    recipe = model.recipe
+    arrays: dict[str, np.ndarray] = {
+        "scale.bias": recipe.scale.bias,
+        "scale.scale": recipe.scale.scale,
+        "floor": recipe.floor,
+        "conformal": model.conformal.errors,
+        "edges.weight": model.edges["weight"].to_numpy(np.float32),
+    }
+    places = {name: i for i, name in enumerate(recipe.sensors)}
+    for end in ("source", "target"):
+        arrays[f"edges.{end}"] = model.edges[end].map(places).to_numpy(np.int64)
+    card: dict[str, Any] = {
+        "format": "tsl-latentgnn forecaster",
+        "version": VERSION,
+        "params": _plain(forecaster.get_params(deep=False)),
+        "network": _plain(model.network_kwargs),
+        "window": model.window,
+        "until": model.until.isoformat(),
+        "sensors": list(recipe.sensors),
+        "channels": list(recipe.channels),
+        "freq": recipe.freq,
+        "tz": recipe.tz,
+        "horizon": recipe.horizon,
+        "units": list(recipe.units),
+        "holidays": recipe.holidays,
+        "scores": json.loads(forecaster.scores_.to_json(orient="index", double_precision=6)),
+    }
+    if recipe.profile is not None:
+        clock = recipe.profile.clock
+        card["profile"] = {"season": clock.season, "slots": clock.slots, "kinds": clock.kinds}
+        arrays["profile"] = recipe.profile.values
+    for name, spec in (("past", recipe.past), ("future", recipe.future)):
+        if spec is not None:
+            card[name] = list(spec[0])
+            arrays[f"{name}.bias"], arrays[f"{name}.scale"] = spec[1].bias, spec[1].scale
+    if recipe.static is not None:
+        card["static"] = list(recipe.static.columns)
+        card["position_columns"] = list(recipe.static.position_columns)
+        arrays["static"] = recipe.static.values
+        arrays["static.bias"] = recipe.static_scale.bias
+        arrays["static.scale"] = recipe.static_scale.scale
+        if recipe.static.positions is not None:
+            arrays["positions"] = recipe.static.positions
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    for name, value in model.network.state_dict().items():
+        tensors[_NETWORK + name] = value.detach().cpu().clone()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / WEIGHTS) as weights, replacing(folder / CARD) as text:
+        save_file(tensors, weights)
+        text.write_text(json.dumps(card, indent=1), encoding="utf-8")
+
+
+def load_folder(cls: type[Forecaster], folder: Path) -> Forecaster:
+    """Read what :func:`save_folder` wrote.
+
+    Raises:
+        OSError: If there is no such folder, or it may not be read.
+        ValueError: If it holds something else, or what it holds is damaged.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"'folder' must be a folder (got {str(folder)!r}).")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+        if card["version"] != VERSION:
+            raise ValueError(f"its version is {card['version']!r}, not {VERSION}")
+        return _assemble(cls, card, tensors)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"'folder' must hold {CARD} and {WEIGHTS} (got {str(folder)!r}, which lacks one)."
+        ) from error
+    except (
+        SafetensorError, KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError
+    ) as error:  # fmt: skip
+        cause = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"'folder' must hold a whole forecaster (got {str(folder)!r}, in which {cause[:300]})."
+        ) from error
+
+
+def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, Any]) -> Forecaster:
+    weights = {
+        name.removeprefix(_NETWORK): value
+        for name, value in tensors.items()
+        if name.startswith(_NETWORK)
+    }
+    arrays = {name: t.numpy() for name, t in tensors.items() if not name.startswith(_NETWORK)}
+    broken = [
+        name for name, value in tensors.items() if name != "floor" and not value.isfinite().all()
+    ]
+    if broken:
+        raise ValueError(f"{broken[0]!r} is not finite")
+    sensors = tuple(map(str, card["sensors"]))
+    nodes = len(sensors)
+    if not sensors or len(set(sensors)) < nodes:
+        raise ValueError("sensors are not different names")
+    channels = tuple(map(str, card["channels"]))
+    window, horizon = (
+        check_int("window", card["window"], 1),
+        check_int("horizon", card["horizon"], 1),
+    )
+    scale = _scale(arrays, "scale")
+    if scale.bias.shape != (nodes, len(channels)):
+        raise ValueError(f"the scale is not that of {nodes} sensors")
+    options = dict(card["network"])
+    if options["n_nodes"] != nodes or options["horizon"] != card["horizon"]:
+        raise ValueError("the network is not that of its sensors and horizon")
+    # Nothing is allocated before the file is known to hold as much.
+    with torch.device("meta"):
+        network = LatentForecaster(**options)
+    missing = {name: value.shape for name, value in network.state_dict().items()}
+    if missing != {name: value.shape for name, value in weights.items()}:
+        raise ValueError("the weights are not those of its network")
+    network = LatentForecaster(**options)
+    network.load_state_dict(weights)
+    names = np.array(sensors, dtype=object)
+    edges = pd.DataFrame(
+        {
+            "source": names[arrays["edges.source"]],
+            "target": names[arrays["edges.target"]],
+            "weight": arrays["edges.weight"],
+        }
+    )
+    profile = None
+    if "profile" in card:
+        clock = Clock(**card["profile"])
+        check_choice("season", clock.season, SEASONS)
+        profile = Profile(clock, arrays["profile"])
+        if profile.values.shape != (clock.kinds, clock.slots, nodes, len(channels)):
+            raise ValueError("the profile is not that of its clock and sensors")
+    static = None
+    if "static" in card:
+        static = Static(
+            arrays["static"],
+            tuple(card["static"]),
+            arrays.get("positions"),
+            tuple(card["position_columns"]),
+            (),
+        )
+    known = {
+        name: (tuple(card[name]), _scale(arrays, name))
+        for name in ("past", "future")
+        if name in card
+    }
+    recipe = Recipe(
+        sensors=sensors,
+        channels=channels,
+        freq=to_freq(card["freq"]).freqstr,
+        tz=card["tz"],
+        horizon=horizon,
+        scale=scale,
+        floor=arrays["floor"],
+        units=tuple(check_choice("units", unit, tuple(UNITS)) for unit in card["units"]),
+        holidays=card["holidays"],
+        profile=profile,
+        static=static,
+        static_scale=None if static is None else _scale(arrays, "static"),
+        **known,
+    )
+    until = pd.Timestamp(card["until"])
+    conformal = Conformal(arrays["conformal"])
+    if conformal.errors.shape != (len(GRID), horizon, len(channels)):
+        raise ValueError("the widths are not those of its horizon")
+    if (np.diff(conformal.errors, axis=0) < 0).any():
+        raise ValueError("the widths do not ascend")
+    forecaster = cls(**card["params"])
+    forecaster.model_ = Trained(recipe, network.eval(), options, window, until, conformal, edges)
+    forecaster.scores_ = pd.DataFrame.from_dict(card["scores"], orient="index").rename_axis("model")
+    return forecaster
+
+
+def _scale(arrays: dict[str, np.ndarray], name: str) -> Scale:
+    """The scale of that name, which is positive."""
+    scale = Scale(arrays[f"{name}.bias"], arrays[f"{name}.scale"])
+    if not (scale.scale > 0).all():
+        raise ValueError(f"the scale of {name!r} is not positive")
+    return scale
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that JSON can hold; others, such as callbacks, belong to a training, not to what it leaves."""
+    plain = {}
+    for name, value in options.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        try:
+            json.dumps(value)
+        except TypeError:
+            continue
+        plain[name] = list(value) if isinstance(value, tuple) else value
+    return plain

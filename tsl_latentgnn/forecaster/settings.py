@@ -1,0 +1,112 @@
+"""Settings that follow from the data, where the user gives none."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+_DAY = pd.Timedelta(days=1)
+#: Optimizer steps of a training, on series of the size of a city's traffic; and the least for larger ones.
+MAX_STEPS, MIN_STEPS = 1200, 600
+#: Epochs that these are cut into, at least, so that there are some to choose from.
+MIN_EPOCHS = 10
+#: Readings (windows x sensors x steps) that an optimizer step sees, about.
+STEP_READINGS = 40_000
+#: From this many sensors on, the static scores are a product of two thin matrices.
+FULL_STATIC = 1000
+#: From this many sensors on, no epoch is dense.
+DENSE_SENSORS = 2000
+#: From this ratio of the spreads of sensors on, each has a scale of its own.
+UNLIKE = 4.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a forecaster is trained.
+
+    Args:
+        window: Readings that the network sees.
+        batch_size: Windows of an optimizer step.
+        epochs: Epochs at most.
+        epoch_steps: Optimizer steps of an epoch.
+        patience: Epochs without a better validation loss after which the training ends.
+        lr: Largest learning rate, of a cycle that warms up and decays.
+        k_neighbors: Sources of each sensor, itself included.
+        static: Static scores of the graph: ``"full"``, or a rank.
+        dense_epochs: Epochs that learn the scores of all pairs.
+        scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
+    """
+
+    window: int
+    batch_size: int
+    epochs: int
+    epoch_steps: int
+    patience: int
+    lr: float
+    k_neighbors: int
+    static: str | int
+    dense_epochs: int
+    scaling: str
+
+    def summary(self) -> str:
+        """In words."""
+        steps = self.epochs * self.epoch_steps
+        return (
+            f"Training: window {self.window}, {self.batch_size} windows a step, at most {self.epochs} epochs of "
+            f"{self.epoch_steps} steps ({steps:,} in all), lr {self.lr:g}, {self.k_neighbors} sources of each sensor, "
+            f"one scale for {'each sensor' if self.scaling == 'sensor' else 'all sensors'}."
+        )
+
+
+def default_window(step: pd.Timedelta, horizon: int) -> int:
+    """A day of hourly readings, the last hour of five-minute ones; never less than the horizon, or than 12."""
+    window = max(12, horizon)
+    per_day = round(_DAY / step) if step < _DAY else 7
+    return per_day * -(-window // per_day) if per_day <= 48 else window
+
+
+def choose_settings(
+    shape: tuple[int, ...], window: int, training: int, **given: int | float | str | None
+) -> Settings:
+    """Return the settings for ``training`` windows of sensors and channels ``[n c]``; what is ``given`` wins."""
+    nodes, channels = shape
+    fixed = {name: value for name, value in given.items() if value is not None}
+    per_window = nodes * channels * window
+    batch = 2 ** round(np.log2(np.clip(STEP_READINGS / per_window, 8, 64)))
+    batch = int(fixed.get("batch_size", max(1, min(batch, training // 8))))
+    # Larger series take longer for a step, and say more in one.
+    load = batch * per_window / STEP_READINGS
+    steps = int(np.clip(MAX_STEPS / max(1.0, load), MIN_STEPS, MAX_STEPS))
+    epoch_steps = int(np.clip(training // batch, 1, steps // MIN_EPOCHS))
+    epochs = int(fixed.get("epochs", np.clip(steps // epoch_steps, 1, 100)))
+    chosen = {
+        "window": window,
+        "batch_size": batch,
+        "epochs": epochs,
+        "epoch_steps": epoch_steps,
+        "patience": max(5, epochs // 2),
+        "lr": 0.005,
+        "k_neighbors": min(8, nodes),
+        "static": "full" if nodes <= FULL_STATIC else 16,
+        "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,
+        "scaling": "sensor",
+    }
+    return Settings(**{**chosen, **fixed})  # type: ignore[arg-type]
+
+
+def is_unlike(values: np.ndarray) -> bool:
+    """Whether sensors' readings ``[t n c]`` differ in kind: in spread, or far more between them than within."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a sensor without readings
+        means, spreads = np.nanmean(values, 0), np.nanstd(values, 0)
+    for mean, spread in zip(means.T, spreads.T, strict=True):  # of each channel
+        moving = spread[spread > 0]
+        if len(moving) < 2:
+            continue
+        low, typical, high = np.quantile(moving, (0.05, 0.5, 0.95))
+        if high > UNLIKE * low or np.nanstd(mean) > UNLIKE * typical:
+            return True
+    return False

@@ -1,0 +1,252 @@
+"""A trained network with its recipe: from readings to forecasts in their own unit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ..models import LatentForecaster
+from .batches import Series, Windows
+from .conformal import Conformal
+from .covariates import Known, read_static
+from .panel import Panel, read_panel
+from .recipe import Recipe
+
+#: Windows that are forecast together.
+BATCH = 64
+#: Windows whose graphs are averaged.
+GRAPH_WINDOWS = 64
+
+
+class Forecasts(NamedTuple):
+    """Forecasts in the unit of the readings, and what came.
+
+    Args:
+        y: Readings ``[b horizon n c]``, NaN where one is missing or yet to come.
+        mean: Forecast, of the same shape.
+        below: Spread below it, of the same shape.
+        above: Spread above it, of the same shape.
+        quantiles: Quantiles ``[b horizon n c q]``.
+        levels: Their levels.
+    """
+
+    y: np.ndarray
+    mean: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+    quantiles: np.ndarray
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training leaves behind, and all that a prediction needs.
+
+    Args:
+        recipe: What it knows of its data.
+        network: The network, in evaluation mode on the CPU.
+        network_kwargs: Its arguments.
+        window: Steps that a forecast sees.
+        until: Last time stamp of what it was trained on.
+        conformal: Widths of the quantiles, ``None`` until they are known.
+        edges: Its graph: ``source``, ``target`` and ``weight``.
+    """
+
+    recipe: Recipe
+    network: LatentForecaster
+    network_kwargs: dict[str, Any]
+    window: int
+    until: pd.Timestamp
+    conformal: Conformal | None = None
+    edges: pd.DataFrame | None = None
+
+    def with_sensors(self, static: Any, sensors: Sequence[str], unique_id: str) -> Trained:
+        """Return a forecaster of other sensors, by their features.
+
+        Raises:
+            ValueError: If the network has parameters of single sensors, or a feature is not known of one.
+        """
+        if self.network.node_embedding is not None or self.recipe.static is None:
+            raise ValueError(
+                "'static' must not be given for a forecaster without new_sensors=True: it keeps to its own sensors."
+            )
+        features = read_static(
+            static, tuple(sensors), unique_id=unique_id, columns=self.recipe.static.columns
+        )
+        options = {**self.network_kwargs, "n_nodes": len(sensors)}
+        options["k_neighbors"] = min(options["k_neighbors"], len(sensors))
+        network = LatentForecaster(**options)
+        network.load_state_dict(self.network.state_dict())
+        recipe = self.recipe
+        scale = replace(
+            recipe.scale,
+            **{
+                name: np.broadcast_to(
+                    getattr(recipe.scale, name)[:1], (len(sensors), len(recipe.channels))
+                )
+                for name in ("bias", "scale")
+            },
+        )
+        recipe = replace(recipe, sensors=tuple(sensors), static=features, scale=scale)
+        return replace(self, recipe=recipe, network=network.eval())
+
+    def read(self, readings: pd.DataFrame, y: str, **names: Any) -> Panel:
+        """Return readings with the sensors and channels of the training, with a warning where some are not there.
+
+        The target is in the column ``y``, whatever it was called in the training.
+        """
+        recipe = self.recipe
+        if y != recipe.channels[0] and y in readings.columns:
+            readings = readings.rename(columns={y: recipe.channels[0]})
+        panel = read_panel(readings, like=recipe, **names)
+        for found, what in (
+            (panel.absent, "absent and count as missing"),
+            (panel.extra, "not known and left out"),
+        ):
+            if found:
+                few = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+                warnings.warn(f"{len(found)} sensors are {what}: {few}.", stacklevel=4)
+        return panel
+
+    def series(
+        self,
+        panel: Panel,
+        past: Any = None,
+        future: Any = None,
+        *,
+        unique_id: str,
+        ds: str,
+        ahead: bool = True,
+    ) -> Series:
+        """Return the inputs of a panel and its covariates, for forecasts beyond its last row or, if not ``ahead``,
+        up to there.
+
+        Raises:
+            ValueError: If covariates of the training are missing, or others are given.
+        """
+        recipe = self.recipe
+        known: dict[str, Known | None] = {}
+        for name, table, spec in (("past", past, recipe.past), ("future", future, recipe.future)):
+            known[name] = None
+            if (table is None) != (spec is None):
+                what = "was trained without" if spec is None else f"needs: {', '.join(spec[0])}"
+                raise ValueError(
+                    f"'{name}' must be given if and only if it was given to fit (got "
+                    f"{'None' if table is None else 'a table'}, which this forecaster {what})."
+                )
+            if spec is not None:
+                known[name] = recipe.read(
+                    table, name, panel, columns=spec[0], unique_id=unique_id, ds=ds, ahead=ahead
+                )
+        return recipe.series(panel, known["past"], known["future"])
+
+    @torch.no_grad()
+    def forecast(self, series: Series, last: np.ndarray, levels: Sequence[float] = ()) -> Forecasts:
+        """Forecast the steps after the rows ``last`` of a series."""
+        recipe = self.recipe
+        parts = []
+        for batch in Windows(series, last, self.window, recipe.horizon).loader(BATCH):
+            forecast = self.network.forecast(**batch.inputs)
+            parts.append((forecast.mean, *forecast.spread))
+        mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        scale = recipe.scale
+        mean, below, above = scale.undo(mean), below * scale.scale, above * scale.scale
+        quantiles = np.empty((*mean.shape, 0), np.float32)
+        if levels and self.conformal is not None:
+            quantiles = self.conformal.quantiles(levels, mean, below, above)
+            quantiles = np.maximum(quantiles, recipe.floor[:, None])
+        mean = np.maximum(mean, recipe.floor)
+        rows = last[:, None] + np.arange(1, recipe.horizon + 1)
+        ends = len(series.values)
+        y = np.where(
+            (rows < ends)[..., None, None], series.values[np.minimum(rows, ends - 1)], np.nan
+        )
+        return Forecasts(y, mean, below, above, quantiles, tuple(levels))
+
+    @torch.no_grad()
+    def mean_graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
+        """Return the edges of the mean graph over windows of a series, the strongest first, without self edges."""
+        chosen = last[:: -(-len(last) // GRAPH_WINDOWS)]
+        windows = Windows(series, chosen, self.window, self.recipe.horizon)
+        graphs = [self.network.forecast(**batch.inputs).graph for batch in windows.loader(BATCH)]
+        pairs, weight = _mean_edges(graphs, len(self.recipe.sensors))
+        names = np.array(self.recipe.sensors, dtype=object)
+        frame = pd.DataFrame(
+            {
+                "source": names[pairs[0]],
+                "target": names[pairs[1]],
+                "weight": weight.astype(np.float32),
+            }
+        )
+        frame = frame[(pairs[0] != pairs[1]) & (weight > 0)]
+        return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+
+    def frame(
+        self, panel: Panel, last: np.ndarray, forecasts: Forecasts, with_origin: bool
+    ) -> pd.DataFrame:
+        """Return forecasts as a table, in the order of origin, step, sensor and channel."""
+        recipe = self.recipe
+        batch, horizon, nodes, channels = forecasts.mean.shape
+        ends = recipe.reach(panel.index)
+        each = nodes * channels
+        at = (last[:, None] + np.arange(1, horizon + 1)).ravel().repeat(each)
+        columns: dict[str, Any] = {
+            "sensor": np.tile(
+                np.repeat(np.array(recipe.sensors, object), channels), batch * horizon
+            ),
+            "time": ends[at],
+        }
+        if with_origin:
+            columns["issued_at"] = panel.index[last.repeat(horizon * each)]
+        if channels > 1:
+            columns["channel"] = np.tile(np.array(recipe.channels, object), batch * horizon * nodes)
+        columns["mean"] = forecasts.mean.ravel()
+        for i, level in enumerate(forecasts.levels):
+            columns[level_name(level)] = forecasts.quantiles[..., i].ravel()
+        return pd.DataFrame(columns)
+
+
+def level_name(level: float) -> str:
+    """Name of the column of a quantile: ``q05``, ``q50``, ``q97.5``."""
+    percent = f"{100 * level:.10g}"
+    whole, _, rest = percent.partition(".")
+    return f"q{whole.zfill(2)}" + (f".{rest}" if rest else "")
+
+
+def levels_of(
+    default: Sequence[float], quantiles: Sequence[float] | None, level: Sequence[float] | None
+) -> Sequence[float]:
+    """Return the levels that ``quantiles`` or the central intervals ``level`` (percent) ask for.
+
+    Raises:
+        ValueError: If both are given.
+    """
+    if level is None:
+        return default if quantiles is None else quantiles
+    if quantiles is not None:
+        raise ValueError("'level' must not be given with 'quantiles' (got both).")
+    shares = [0.5 - side * share / 200 for side in (1, -1) for share in level]
+    return sorted({round(share, 10) for share in shares})
+
+
+def _mean_edges(graphs: Sequence[Any], nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs ``[2, e]`` of source and target, and their weights, over all graphs of some batches."""
+    keys, weights, count = [], [], 0
+    for graph in graphs:
+        neighbors = graph.neighbors.reshape(-1, *graph.neighbors.shape[-2:])
+        weight = graph.weights.reshape(neighbors.shape)
+        target = torch.arange(nodes).view(1, -1, 1).expand_as(neighbors)
+        keys.append((target * nodes + neighbors).flatten())
+        weights.append(weight.flatten())
+        count += len(neighbors)
+    pairs, place = torch.unique(torch.cat(keys), return_inverse=True)
+    total = torch.zeros(len(pairs), dtype=torch.double).scatter_add_(
+        0, place, torch.cat(weights).double()
+    )
+    return np.stack([(pairs % nodes).numpy(), (pairs // nodes).numpy()]), (total / count).numpy()

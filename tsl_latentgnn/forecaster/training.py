@@ -1,0 +1,251 @@
+"""The training of a network on windows of a series."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from .._ending import CTRL_C, Ended
+from ..engines.callbacks import DenseStart
+from ..models import LatentForecaster
+from ..nn.forecast import Forecast
+from .batches import Batch, Windows
+from .settings import Settings
+
+#: How much more than usual a sensor may count, and how much less.
+MAX_WEIGHT = 4.0
+#: Largest norm of a gradient.
+CLIP = 5.0
+#: Windows that are validated on, at most: of more, every other one says the same.
+MAX_VALIDATION = 2048
+LAST = "last.ckpt"
+
+
+def masked_loss(forecast: Forecast, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the losses of the readings of ``y`` that are there, and that of their weights ``[n c]``."""
+    there = y.isfinite()
+    # What is missing is replaced before the loss, so that no gradient sees it.
+    loss = forecast.loss(torch.where(there, y, forecast.mean.detach()))
+    weights = weight * there
+    return (loss * weights).sum(), weights.sum()
+
+
+def loss_weights(scale: Tensor) -> Tensor:
+    r"""Weights of sensors and channels ``[n c]`` by the scale of their readings ``[n c]``.
+
+    .. math::
+        w_{ic} = \operatorname{clip}\big(s_{ic} / \bar{s}_c,\, 1 / W,\, W\big), \qquad
+        \bar{s}_c = \text{the geometric mean of } s_{ic} \text{ over the sensors}
+
+    with :math:`W` = :data:`MAX_WEIGHT`: a reading counts as its error does in the unit of the readings, as long as
+    sensors are alike, and none is drowned out where they are not.
+    """
+    typical = scale.log().mean(0).exp()
+    return (scale / typical).clamp(1 / MAX_WEIGHT, MAX_WEIGHT)
+
+
+class Training(LightningModule):
+    """The network as Lightning trains it, with Adam and one cycle of the learning rate.
+
+    Args:
+        network: What is trained.
+        settings: How.
+        seed: Of dropout, and of the order of the windows.
+        order: What draws that order.
+        weight: Weight of each sensor and channel in the loss ``[n c]``.
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self,
+        network: LatentForecaster,
+        settings: Settings,
+        seed: int,
+        order: torch.Generator,
+        weight: Tensor,
+    ) -> None:
+        super().__init__()
+        self.network, self.settings, self.seed, self.order = network, settings, seed, order
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, batch: Batch) -> Forecast:
+        """Forecast a batch."""
+        return self.network.forecast(**batch.inputs)  # type: ignore[arg-type]
+
+    def on_train_epoch_start(self) -> None:
+        """Order the windows by a seed of the epoch's own; see :meth:`training_step`."""
+        self.order.manual_seed(1_000_003 * self.seed + self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch, with dropout by a seed of the step's own.
+
+        A training that goes on thus does as one that was never ended.
+        """
+        torch.manual_seed(1_000_003 * self.seed + self.global_step)
+        loss, weight = masked_loss(self(batch), batch.y, self.weight)
+        return loss / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to add up."""
+        self._total = torch.zeros(2, dtype=torch.float, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add the loss of a batch."""
+        self._total += torch.stack(masked_loss(self(batch), batch.y, self.weight))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss."""
+        self.log("val_loss", self._total[0] / self._total[1], prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """Adam, and one cycle over the whole training."""
+        chosen = self.settings
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=chosen.lr)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, chosen.lr, total_steps=chosen.epochs * chosen.epoch_steps + 1, pct_start=0.2
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the best epoch in memory, and ends the training when it has not improved for a while.
+
+    Args:
+        patience: Epochs without improvement after which the training ends.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.best, self.epoch, self.loss = {}, -1, float("inf")  # type: dict[str, Tensor], int, float
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look whether this epoch is the best one."""
+        if trainer.sanity_checking:
+            return
+        loss = float(trainer.callback_metrics["val_loss"])
+        if loss < self.loss:
+            weights = pl_module.network.state_dict()  # type: ignore[union-attr]
+            self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self.epoch, self.loss = trainer.current_epoch, loss
+        elif trainer.current_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"best": self.best, "epoch": self.epoch, "loss": self.loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.best, self.epoch, self.loss = (state_dict[n] for n in ("best", "epoch", "loss"))
+
+
+def train(
+    network: LatentForecaster,
+    training: Windows,
+    validation: Windows,
+    settings: Settings,
+    weight: Tensor,
+    *,
+    seed: int,
+    folder: str | os.PathLike[str] | None = None,
+    trainer_kwargs: Mapping[str, Any] | None = None,
+) -> KeepBest:
+    """Train ``network`` until it no longer improves on ``validation``, and leave it with its best weights.
+
+    Ctrl-C ends the training; the best weights so far are kept.
+
+    Args:
+        network: What is trained, in place.
+        training: Windows to learn from, in a new order in every epoch.
+        validation: Windows that choose the epoch.
+        settings: How.
+        weight: Weight of each sensor and channel in the loss ``[n c]``, see :func:`loss_weights`.
+        seed: Of the order of the windows.
+        folder: Where every epoch is kept, so that a training that was ended goes on from there. (default: nowhere)
+        trainer_kwargs: Further arguments of Lightning's ``Trainer``. (default: none)
+
+    Raises:
+        FloatingPointError: If no epoch had a finite validation loss.
+    """
+    best = KeepBest(settings.patience)
+    callbacks: list[Callback] = [best]
+    if settings.dense_epochs > 0:
+        callbacks.append(DenseStart(settings.dense_epochs))
+    last = None
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                Path(folder),
+                filename="last",
+                enable_version_counter=False,
+                save_on_train_epoch_end=True,  # a whole epoch, with its validation
+            )
+        )
+        last = Path(folder, LAST) if Path(folder, LAST).is_file() else None
+    given = dict(trainer_kwargs or {})
+    options = {
+        "max_epochs": settings.epochs,
+        "limit_train_batches": settings.epoch_steps,
+        "num_sanity_val_steps": 0,
+        "gradient_clip_val": CLIP,
+        "logger": False,
+        "enable_checkpointing": folder is not None,
+        "enable_model_summary": False,
+        **given,
+        "callbacks": [*callbacks, *given.get("callbacks", [])],
+    }
+    every = -(-len(validation) // MAX_VALIDATION)
+    watched = Windows(
+        validation.series, validation.last[::every].numpy(), validation.window, validation.horizon
+    )
+    order = torch.Generator()
+    with quiet():
+        trainer = Trainer(**options)
+        try:
+            trainer.fit(
+                Training(network, settings, seed, order, weight),
+                training.loader(settings.batch_size, order),
+                watched.loader(4 * settings.batch_size),
+                ckpt_path=None if last is None else os.fspath(last),
+            )
+        except (KeyboardInterrupt, SystemExit, Ended) as error:  # Lightning exits after Ctrl-C
+            if isinstance(error, Ended) and error.status != CTRL_C:
+                raise
+            if not best.best:
+                raise KeyboardInterrupt from None
+    if not best.best:
+        raise FloatingPointError(
+            "'readings' must give a finite validation loss (got none in any epoch). "
+            "Take a smaller lr, or look at the largest readings."
+        )
+    network.load_state_dict(copy.deepcopy(best.best))
+    network.cpu().eval()
+    return best
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning's notes on its own use from those who do not use it."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="(pytorch_)?lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,263 @@
+"""A search for the settings of a forecaster with Optuna, which the extra ``tune`` brings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import MaxTrialsCallback, Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from pytorch_lightning import Callback, LightningModule, Trainer
+from sklearn.base import clone
+
+from .._checks import check_int
+from .estimator import MIN_WINDOWS, Forecaster
+from .panel import Panel, read_panel
+from .recipe import duration
+from .settings import default_window
+
+#: Epochs before which no trial is ended, and trials that all others are compared with.
+WARMUP_EPOCHS, STARTUP_TRIALS = 5, 4
+#: Range of the learning rate, which is searched on a logarithmic scale.
+LR = (1e-3, 2e-2)
+#: Settings that are arguments of the forecaster; the others are those of its network.
+_OWN = ("window", "k_neighbors", "lr")
+#: Arguments that change how a training runs, not what it learns.
+_RUNNING = ("accelerator", "trainer_kwargs", "verbose")
+_DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def tune(
+    forecaster: Forecaster,
+    readings: Any,
+    *,
+    trials: int = 20,
+    storage: str | None = None,
+    name: str = "tsl-latentgnn",
+    **tables: Any,
+) -> Study:
+    """Search for the settings with the smallest validation loss of :meth:`Forecaster.fit
+    <tsl_latentgnn.Forecaster.fit>`.
+
+    Searched are those of these that ``forecaster`` leaves open:
+
+    =================  ==========================================================================================
+    ``window``         the default one, twice and four times that, as far as the readings reach
+    ``hidden_size``    32, 64 or 128
+    ``k_neighbors``    4, 8 or 16
+    ``lr``             0.001 to 0.02
+    ``dropout``        0, 0.1, 0.2 or 0.3
+    ``latent_layers``  1, 2 or 3
+    =================  ==========================================================================================
+
+    ``scaling`` is not: it is the unit of the loss, so that losses of two scalings cannot be compared. The first trial
+    has the default settings. A trial whose loss is above the median of the others' at the same epoch is ended.
+
+    Args:
+        forecaster (Forecaster): What is trained; an argument that it is given, in ``model_kwargs`` too, is kept.
+        readings: As for :meth:`Forecaster.fit <tsl_latentgnn.Forecaster.fit>`.
+        trials (int): Trials of the study, those of former calls and other processes included. Several processes may
+            end with one more each. (default: ``20``)
+        storage (str, optional): Where the study is kept, so that it can go on and several processes can work on it: a
+            database (``"sqlite:///study.db"``, not on a network drive), or the path of a journal file, which may be on
+            one. (default: ``None``, in memory)
+        name (str): Of the study in the storage. (default: ``"tsl-latentgnn"``)
+        **tables: Further arguments of :meth:`Forecaster.fit <tsl_latentgnn.Forecaster.fit>`.
+
+    Returns:
+        optuna.Study: The study; :func:`best_of` makes a forecaster of it.
+
+    Raises:
+        ValueError: If nothing is left open, the storage cannot be opened, or its study is of other readings or of
+            another forecaster.
+    """
+    trials = check_int("trials", trials, 1)
+    names = {key: tables[key] for key in ("unique_id", "ds", "y") if key in tables}
+    panel = read_panel(readings, freq=forecaster.freq, missing=forecaster.missing, **names)
+    choices = _choices(forecaster, panel)
+    study = _open(storage, name, forecaster.seed)
+    _check_same(study, forecaster, panel)
+
+    def objective(trial: Trial) -> float:
+        chosen = {
+            key: trial.suggest_float(key, *LR, log=True)
+            if key == "lr"
+            else trial.suggest_categorical(key, values)
+            for key, values in choices.items()
+        }
+        watch = Watch(trial)
+        tried = _with(forecaster, chosen)
+        given = dict(forecaster.trainer_kwargs or {})
+        given["callbacks"] = [*given.get("callbacks", []), watch]
+        tried.set_params(trainer_kwargs=given, verbose=False).fit(readings, **tables)
+        if watch.interrupted:
+            raise KeyboardInterrupt
+        return watch.best
+
+    def say(study: Study, trial: FrozenTrial) -> None:
+        if forecaster.verbose:
+            value = "failed" if trial.value is None else f"{trial.value:.4g}"
+            ended = ", ended early" if trial.state == TrialState.PRUNED else ""
+            print(f"Trial {trial.number}: {value}{ended}; {_words(trial.params)}", flush=True)
+
+    if len(study.trials) == 0:
+        study.enqueue_trial(_defaults(choices))
+    if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
+        study.optimize(
+            objective,
+            callbacks=[say, MaxTrialsCallback(trials, states=_DONE)],
+            catch=(FloatingPointError,),
+        )
+    return study
+
+
+def best_of(forecaster: Forecaster, study: Study) -> Forecaster:
+    """Return an untrained copy of a forecaster with the best settings of a study.
+
+    Raises:
+        ValueError: If no trial was completed.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise ValueError(
+            f"'study' must have a trial that was completed (got {len(study.trials)}, of which none was). Take more "
+            "trials, or look at the readings."
+        )
+    return _with(forecaster, study.best_params)
+
+
+class Watch(Callback):
+    """Reports each epoch's validation loss to a trial, and ends the training when it is to be pruned.
+
+    Args:
+        trial: The trial.
+    """
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.best = float("inf")
+        self.interrupted = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report an epoch."""
+        if trainer.sanity_checking:
+            return
+        loss = float(trainer.callback_metrics["val_loss"])
+        self.best = min(self.best, loss)
+        self.trial.report(loss, trainer.current_epoch)
+        if self.trial.should_prune():
+            raise optuna.TrialPruned
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Note a Ctrl-C, which ends a training with what it has: it is to end the search."""
+        self.interrupted = isinstance(exception, KeyboardInterrupt)
+
+
+def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
+    """Values of what the forecaster leaves open."""
+    horizon, rows, nodes = forecaster.horizon, len(panel), len(panel.sensors)
+    held_out = max(round(forecaster.val_size * rows), horizon)
+    window = default_window(duration(panel.freq), check_int("horizon", horizon, 1))
+    longest = rows - held_out - horizon - (MIN_WINDOWS - 1)
+    choices: dict[str, Sequence[Any]] = {
+        # The default one in any case: where it is too long, the training says so.
+        "window": [window, *(w for w in (2 * window, 4 * window) if w <= longest)],
+        "hidden_size": [32, 64, 128],
+        "k_neighbors": sorted({min(k, nodes) for k in (4, 8, 16)}),
+        "lr": LR,
+        "dropout": [0.0, 0.1, 0.2, 0.3],
+        "latent_layers": [1, 2, 3],
+    }
+    given = forecaster.model_kwargs or {}
+    fixed = {*given, *(key for key in _OWN if getattr(forecaster, key) is not None)}
+    found = {key: values for key, values in choices.items() if key not in fixed}
+    if not found:
+        raise ValueError(
+            f"'forecaster' must leave one of {', '.join(choices)} open (got all of them fixed)."
+        )
+    return found
+
+
+def _defaults(choices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    defaults = {"hidden_size": 64, "lr": 0.005, "dropout": 0.1, "latent_layers": 2}
+    if "window" in choices:
+        defaults["window"] = choices["window"][0]
+    if "k_neighbors" in choices:
+        defaults["k_neighbors"] = min(8, max(choices["k_neighbors"]))
+    return {key: value for key, value in defaults.items() if key in choices}
+
+
+def _with(forecaster: Forecaster, chosen: Mapping[str, Any]) -> Forecaster:
+    own = {key: value for key, value in chosen.items() if key in _OWN}
+    others = {key: value for key, value in chosen.items() if key not in _OWN}
+    kwargs = {**(forecaster.model_kwargs or {}), **others}
+    tried: Forecaster = clone(forecaster)
+    return tried.set_params(**own, model_kwargs=kwargs)
+
+
+def _open(storage: str | None, name: str, seed: int) -> Study:
+    """The study of a storage, which is made if it is not there."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    where: Any = storage
+    try:
+        if storage is not None and "://" not in storage:
+            where = JournalStorage(JournalFileBackend(os.fspath(storage)))
+        return optuna.create_study(
+            storage=where,
+            study_name=name,
+            load_if_exists=True,
+            direction="minimize",
+            # Processes that share a study must not all draw the same numbers.
+            sampler=TPESampler(seed=seed if storage is None else None, constant_liar=True),
+            pruner=MedianPruner(STARTUP_TRIALS, WARMUP_EPOCHS),
+        )
+    except Exception as error:  # of Optuna, SQLAlchemy, a driver or the file system
+        first = str(error).partition("\n")[0]
+        raise ValueError(
+            "'storage' must be a database, such as sqlite:///study.db, or the path of a journal file (got "
+            f"{storage!r}: {type(error).__name__}: {first})."
+        ) from error
+
+
+def _check_same(study: Study, forecaster: Forecaster, panel: Panel) -> None:
+    """Refuse to go on with a study of something else: its losses could not be compared."""
+    params = {
+        key: value
+        for key, value in forecaster.get_params(deep=False).items()
+        if key not in _RUNNING
+    }
+    about = {
+        "readings": hashlib.sha256(panel.values.tobytes()).hexdigest()[:16],
+        "sensors": len(panel.sensors),
+        "first": str(panel.index[0]),
+        "last": str(panel.index[-1]),
+        **params,
+    }
+    ours: dict[str, Any] = json.loads(json.dumps(about, default=str))
+    theirs = study.user_attrs.get("of")
+    if theirs is None:
+        study.set_user_attr("of", ours)
+        return
+    differ = [
+        f"{key}={theirs.get(key)!r}, not {ours[key]!r}"
+        for key in ours
+        if theirs.get(key) != ours[key]
+    ]
+    if differ:
+        raise ValueError(
+            f"'storage' must hold a study of the same readings and forecaster (got {study.study_name!r} with "
+            f"{'; '.join(differ)}). Say another name= or another storage."
+        )
+
+
+def _words(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value:.4g}" for key, value in params.items())
