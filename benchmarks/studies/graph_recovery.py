@@ -131,12 +131,15 @@ def score(true: Tensor, graph: Learned) -> dict[str, Any]:
 
     ``"gap"`` holds the same of :func:`tsl_latentgnn.graphs.edges_by_gap`.
     """
-    scores = recovery(true, graph.scores, graph.threshold)
     edges = edges_by_gap(graph.scores, graph.threshold)
-    by_gap = recovery(true, edges)
-    for name in ("AUROC", "AUPRC"):  # of scores, which these are not
-        del by_gap[name]
-    return {"threshold": graph.threshold, **scores, "gap": by_gap}
+    found, by_gap = recovery(true, graph.scores, graph.threshold), recovery(true, edges)
+    return {
+        "threshold": graph.threshold,
+        **{name: found[name] for name in SCORES},
+        "gap": {
+            name: by_gap[name] for name in SCORES if name != "AUROC"
+        },  # of scores, which these are not
+    }
 
 
 def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: str) -> str:
