@@ -5,15 +5,8 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
-from itertools import pairwise
 
-from tsl_latentgnn.evaluation import (
-    crps_gaussian,
-    edges_by_gap,
-    graph_recovery,
-    interval_coverage,
-    metrics,
-)
+from tsl_latentgnn.evaluation import crps_gaussian, interval_coverage, metrics
 
 import numpy as np
 import pytest
@@ -177,140 +170,6 @@ class TestCRPSGaussian:
     def test_rejects_a_scale_that_is_not_positive(self, scale):
         with pytest.raises(ValueError, match="'scale' must be > 0"):
             crps_gaussian(np.zeros(2), np.zeros(2), np.array([1.0, scale]))
-
-
-class TestGraphRecovery:
-    # Edges off the diagonal: 0<-1, 1<-2, 2<-0.
-    TRUE = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 0]])
-    SCORES = np.array([[0.9, 0.6, 0.3], [0.5, 0.9, 0.2], [0.7, 0.1, 0.9]])
-
-    def test_values_by_hand(self):
-        result = graph_recovery(self.TRUE, self.SCORES, threshold=0.4)
-        # Found: 0<-1 (true), 1<-0 (absent), 2<-0 (true).
-        assert result["precision"] == pytest.approx(2 / 3)
-        assert result["recall"] == pytest.approx(2 / 3)
-        assert result["F1"] == pytest.approx(2 / 3)
-        # True 0.6, 0.2, 0.7 against absent 0.3, 0.5, 0.1: 7 of the 9 pairs in order.
-        assert result["AUROC"] == pytest.approx(7 / 9)
-
-    def test_self_loops_do_not_count(self):
-        scores = self.SCORES.copy()
-        np.fill_diagonal(scores, -5.0)
-        true = self.TRUE.copy()
-        np.fill_diagonal(true, 0)
-        expected = graph_recovery(self.TRUE, self.SCORES, threshold=0.4)
-        assert graph_recovery(true, scores, threshold=0.4) == expected
-
-    def test_edges_are_directed(self):
-        scores = self.TRUE.astype(np.float64)
-        assert graph_recovery(self.TRUE, scores, 0.5) == {
-            "precision": 1.0,
-            "recall": 1.0,
-            "F1": 1.0,
-            "AUROC": 1.0,
-        }
-        assert graph_recovery(self.TRUE, scores.T, 0.5)["recall"] == 0.0
-
-    def test_against_pair_counting_with_ties(self):
-        rng = np.random.default_rng(3)
-        true = rng.random((12, 12)) < 0.3
-        scores = rng.integers(0, 5, (12, 12)) / 4.0
-        off = ~np.eye(12, dtype=bool)
-        pos, neg = scores[off & true], scores[off & ~true]
-        pairs = (pos[:, None] > neg).mean() + 0.5 * (pos[:, None] == neg).mean()
-        hits, found = (pos > 0.5).sum(), (scores[off] > 0.5).sum()
-        result = graph_recovery(torch.from_numpy(true), torch.from_numpy(scores), threshold=0.5)
-        precision, recall = hits / found, hits / pos.size
-        assert result["AUROC"] == pytest.approx(pairs)
-        assert result["precision"] == pytest.approx(precision)
-        assert result["recall"] == pytest.approx(recall)
-        assert result["F1"] == pytest.approx(2 * precision * recall / (precision + recall))
-        assert all(type(value) is float for value in result.values())
-
-    def test_the_threshold_itself_is_not_found(self):
-        # Threshold 0 must leave out the zeros of a sparse attention.
-        scores = np.array([[0.0, 0.4, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-        result = graph_recovery(self.TRUE, scores, threshold=0.0)
-        assert (result["precision"], result["recall"]) == (1.0, pytest.approx(1 / 3))
-
-    def test_no_edge_found(self):
-        result = graph_recovery(self.TRUE, self.SCORES, threshold=1.0)
-        assert (result["precision"], result["recall"], result["F1"]) == (0.0, 0.0, 0.0)
-
-    @pytest.mark.parametrize("true", [np.zeros((3, 3)), np.eye(3), np.ones((3, 3))])
-    def test_rejects_a_true_graph_without_both_kinds(self, true):
-        with pytest.raises(ValueError, match="'adjacency_true' must have at least one edge"):
-            graph_recovery(true, self.SCORES, threshold=0.5)
-
-    def test_rejects_wrong_shapes_types_and_thresholds(self):
-        with pytest.raises(ValueError, match=r"'adjacency_true' must be square \[N, N\]"):
-            graph_recovery(np.ones((2, 3)), np.ones((2, 3)), 0.5)
-        with pytest.raises(ValueError, match="'scores' must have the shape"):
-            graph_recovery(self.TRUE, self.SCORES[:2, :2], 0.5)
-        with pytest.raises(TypeError, match="'scores' must be a floating point"):
-            graph_recovery(self.TRUE, self.TRUE, 0.5)
-        with pytest.raises(TypeError, match="'adjacency_true' must be a real-valued"):
-            graph_recovery(self.TRUE.tolist(), self.SCORES, 0.5)
-        with pytest.raises(ValueError, match="'threshold' must be finite"):
-            graph_recovery(self.TRUE, self.SCORES, math.nan)
-
-
-class TestEdgesByGap:
-    SCORES = np.array(
-        [
-            [0.0, 0.5, 0.4, 0.1, 0.0],  # two sources; the drop to 0 is none
-            [0.9, 0.0, 0.04, 0.03, 0.03],  # one
-            [0.3, 0.3, 0.0, 0.2, 0.2],  # falls off slowly: none
-            # Self-loops do not count, nor does the drop below the threshold.
-            [0.2, 0.01, 0.001, 0.78, 0.009],
-            [0.0, 0.0, 1.0, 0.0, 0.0],  # nothing to compare with: none
-        ]
-    )
-    EDGES = ((0, 1), (0, 2), (1, 0), (3, 0))
-
-    @pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
-    def test_by_hand(self, make):
-        edges = edges_by_gap(make(self.SCORES), threshold=0.125)
-        assert edges.dtype == bool
-        assert tuple(zip(*np.nonzero(edges), strict=True)) == self.EDGES
-
-    def test_the_ratio_is_the_least_that_counts(self):
-        scores = np.array([[0.0, 0.75, 0.25], [0.5, 0.0, 0.25], [0.2, 0.2, 0.0]])
-        assert np.argwhere(edges_by_gap(scores, 0.0)).tolist() == [[0, 1]]
-        assert np.argwhere(edges_by_gap(scores, 0.0, ratio=2)).tolist() == [[0, 1], [1, 0]]
-        assert not edges_by_gap(scores, 0.0, ratio=3.1).any()
-        assert not edges_by_gap(scores, 0.75).any()
-
-    @pytest.mark.parametrize("ratio", [1.2, 3.0])
-    def test_against_a_loop(self, ratio):
-        rng = np.random.default_rng(5)
-        scores = rng.exponential(size=(40, 40)) ** 2 * (rng.random((40, 40)) < 0.5)
-        expected = np.zeros(scores.shape, dtype=bool)
-        for i, row in enumerate(scores):
-            others = sorted(((value, j) for j, value in enumerate(row) if j != i), reverse=True)
-            gaps = [
-                (upper / lower, place)
-                for place, ((upper, _), (lower, _)) in enumerate(pairwise(others), start=1)
-                if upper > 0.4 and lower > 0
-            ]
-            if gaps and max(gaps)[0] >= ratio:
-                for _, j in others[: max(gaps)[1]]:
-                    expected[i, j] = True
-        assert 0 < expected.sum() < 800
-        np.testing.assert_array_equal(edges_by_gap(scores, 0.4, ratio), expected)
-
-    def test_a_single_node_has_no_edge(self):
-        np.testing.assert_array_equal(edges_by_gap(np.ones((1, 1)), 0.0), [[False]])
-
-    def test_rejects(self):
-        with pytest.raises(ValueError, match=r"'scores' must be square \[N, N\]"):
-            edges_by_gap(np.ones((2, 3)), 0.5)
-        with pytest.raises(ValueError, match="'scores' must be >= 0 everywhere"):
-            edges_by_gap(-self.SCORES, 0.5)
-        with pytest.raises(ValueError, match="'threshold' must be a number >= 0"):
-            edges_by_gap(self.SCORES, -0.1)
-        with pytest.raises(ValueError, match="'ratio' must be > 1"):
-            edges_by_gap(self.SCORES, 0.1, ratio=1.0)
 
 
 def test_importing_it_loads_neither_tsl_nor_sklearn():

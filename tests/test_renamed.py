@@ -15,6 +15,8 @@ from tsl_latentgnn import _native, _renamed
 import pytest
 
 NAMES = {
+    "tsl_latentgnn.evaluation.graph_recovery": "tsl_latentgnn.graphs.recovery",
+    "tsl_latentgnn.evaluation.edges_by_gap": "tsl_latentgnn.graphs.edges_by_gap",
     "tsl_latentgnn.engines.data_card.DataCard": "tsl_latentgnn.engines.callbacks.DataCard",
     "tsl_latentgnn.nn.LatentForecaster": "tsl_latentgnn.models.LatentForecaster",
     "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.Forecaster",

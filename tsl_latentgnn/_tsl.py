@@ -35,6 +35,7 @@ from tsl.engines import Predictor
 from tsl.metrics import torch as metrics
 from tsl.nn import models
 from tsl.nn.models import BaseModel
+from tsl.ops.az_test import az_whiteness_test
 
 __all__ = [
     "Data",
@@ -44,6 +45,7 @@ __all__ = [
     "StaticGraphLoader",
     "TslModel",
     "allow_in_checkpoints",
+    "az_whiteness_test",
     "epsilon",
     "time_unit_to_nanoseconds",
 ]

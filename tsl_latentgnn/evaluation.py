@@ -1,8 +1,8 @@
-"""Forecast errors, scores of probabilistic forecasts, the edges of a learned graph, and graph recovery.
+"""Forecast errors and scores of probabilistic forecasts; those of learned graphs are in :mod:`tsl_latentgnn.graphs`.
 
 Everything takes numpy arrays or torch tensors (also a mix), computes in float64 on the CPU, and
-returns python floats (:func:`edges_by_gap` an array). Nothing is broadcast and nothing is masked:
-select the readings that count before the call.
+returns python floats. Nothing is broadcast and nothing is masked: select the readings that count
+before the call.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ._arrays import check_interval, check_same_shape, check_square, same_shaped, to_float64
+from ._arrays import check_interval, same_shaped
 from ._checks import check_float
+from ._renamed import moved
 
-__all__ = ["crps_gaussian", "edges_by_gap", "graph_recovery", "interval_coverage", "metrics"]
+__all__ = ["crps_gaussian", "interval_coverage", "metrics"]
 
 Array = np.ndarray | Tensor
 
@@ -104,100 +104,6 @@ def crps_gaussian(y_true: Array, mean: Array, scale: Array) -> float:
     return float(np.mean(sigma * (z * centered_cdf + 2.0 * density - 1.0 / math.sqrt(math.pi))))
 
 
-def graph_recovery(adjacency_true: Array, scores: Array, threshold: float) -> dict[str, float]:
-    """How well scores find the directed edges of a known graph; self-loops do not count.
-
-    Both matrices are read entry by entry, so they must agree on which side is the source: the attention of this package
-    is target-row, ``scores[i, j]`` being the edge from source ``j`` to target ``i``.
-
-    Args:
-        adjacency_true: The true graph ``[N, N]``; every nonzero entry is an edge.
-        scores: Scores of the edges ``[N, N]``, such as an attention matrix.
-        threshold: An edge is found if its score is above this; 0 takes every edge that a sparse attention kept.
-
-    Returns:
-        ``precision`` (0 if no edge is found), ``recall`` and ``F1`` at the threshold, and ``AUROC``, the chance that a
-        true edge scores above an absent one (ties count half), which no threshold enters.
-
-    Raises:
-        TypeError: If a matrix is no array or tensor of real numbers (of floats, for ``scores``) or
-            the threshold no number.
-        ValueError: If the matrices are not square, differ in shape or hold a NaN or an Inf, or if
-            the true graph has no edge or no absent edge, which leaves recall or AUROC undefined.
-    """
-    check_float("threshold", threshold)
-    true = to_float64("adjacency_true", adjacency_true)
-    score = to_float64("scores", scores, floating_only=True)
-    check_square("adjacency_true", true)
-    check_same_shape("scores", score, "adjacency_true", true)
-
-    off_diagonal = ~np.eye(true.shape[0], dtype=bool)
-    is_edge = true[off_diagonal] != 0
-    edge_score = score[off_diagonal]
-    if is_edge.all() or not is_edge.any():
-        raise ValueError(
-            "'adjacency_true' must have at least one edge and one absent edge off the diagonal "
-            f"(got {int(is_edge.sum())} edges of {is_edge.size})."
-        )
-
-    # Imported here: only this line needs it, and it takes longer to load than the rest of the
-    # module.
-    from sklearn.metrics import roc_auc_score
-
-    found = edge_score > threshold
-    hits = int((found & is_edge).sum())
-    return {
-        "precision": hits / int(found.sum()) if found.any() else 0.0,
-        "recall": hits / int(is_edge.sum()),
-        "F1": 2.0 * hits / (int(found.sum()) + int(is_edge.sum())),
-        "AUROC": float(roc_auc_score(is_edge, edge_score)),
-    }
-
-
-def edges_by_gap(scores: Array, threshold: float, ratio: float = 3.0) -> NDArray[np.bool_]:
-    r"""The edges that stand out in a learned graph: those of a target above the gap between its sources.
-
-    The weights of a target sum to 1, also where it has no source at all; what it has then is a row
-    that falls off slowly. With the weights of the others in falling order,
-    :math:`s_1 \ge s_2 \ge \dots`, the sources of the target are
-
-    .. math::
-        \{1, \dots, m\}, \qquad m = \arg\max_{l:\, s_l > \theta,\, s_{l+1} > 0} \frac{s_l}{s_{l+1}},
-
-    unless that largest ratio is below ``ratio``, when it has none. A drop to 0 is no gap, for a graph
-    of the best :math:`k` sources has one after the last of them. Self-loops do not count.
-
-    Args:
-        scores: Weights ``[N, N]``, not negative; row ``i`` holds the sources of target ``i``.
-        threshold: What an edge is to be above, :math:`\theta \ge 0`, such as an even share of its row, :math:`1 / k`.
-        ratio: How many times the next weight the last edge must weigh, above 1.
-
-    Returns:
-        The edges ``[N, N]``, a boolean array.
-
-    Raises:
-        TypeError: If ``scores`` is no array or tensor of floating point numbers, or ``threshold`` or
-            ``ratio`` no number.
-        ValueError: If ``scores`` is not square, is empty, is negative somewhere or holds a NaN or an
-            Inf, ``threshold`` is negative, or ``ratio`` is not above 1.
-    """
-    check_float("threshold", threshold, minimum=0.0)
-    check_float("ratio", ratio, minimum=1.0, exclusive_minimum=True)
-    score = to_float64("scores", scores, floating_only=True)
-    check_square("scores", score)
-    if (score < 0).any():
-        raise ValueError(
-            f"'scores' must be >= 0 everywhere (got a smallest value of {score.min()})."
-        )
-    score = np.where(np.eye(len(score), dtype=bool), 0.0, score)
-    ordered = -np.sort(-score, axis=1)
-    upper, lower = ordered[:, :-1], ordered[:, 1:]
-    drop = np.divide(
-        upper, lower, out=np.zeros_like(upper), where=(upper > threshold) & (lower > 0)
-    )
-    if drop.size == 0:
-        return np.zeros(score.shape, dtype=bool)
-    last = drop.argmax(axis=1)[:, None]
-    stands_out = np.take_along_axis(drop, last, axis=1) >= ratio
-    edges: NDArray[np.bool_] = stands_out & (score >= np.take_along_axis(ordered, last, axis=1))
-    return edges
+__getattr__ = moved(
+    __name__, {"edges_by_gap": "graphs.edges_by_gap", "graph_recovery": "graphs.recovery"}
+)

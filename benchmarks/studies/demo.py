@@ -13,7 +13,7 @@ from typing import Any
 
 from tsl_latentgnn._checks import read_positive
 from tsl_latentgnn._files import replacing
-from tsl_latentgnn.evaluation import graph_recovery
+from tsl_latentgnn.graphs import recovery
 from tsl_latentgnn.visualization import plot_forecast
 
 from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def main() -> None:
     ours = outcomes["latentgnn"]
     learned, threshold = learned_graphs("latentgnn", ours)[-1]
     true = true_graph(ours.data.dataset)
-    recovery = graph_recovery(true, learned, threshold)
+    scores = recovery(true, learned, threshold)
     figures = {
         "learned_graph": draw_graphs(learned, true, "GPVAR-AZ"),
         "forecast": draw_forecast(ours),
@@ -76,7 +76,7 @@ def main() -> None:
     for name, figure in figures.items():
         with replacing(run_dir / f"{name}.png") as unfinished:
             figure.savefig(unfinished, dpi=150)
-    report = describe(outcomes, recovery, threshold)
+    report = describe(outcomes, scores, threshold)
     with replacing(run_dir / "table.md") as unfinished:
         unfinished.write_text(report + "\n")
     print(f"\n{report}\n\nCheckpoint: {ours.checkpoint}")

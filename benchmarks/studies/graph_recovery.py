@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tsl_latentgnn._files import replacing
-from tsl_latentgnn.evaluation import edges_by_gap, graph_recovery
+from tsl_latentgnn.graphs import edges_by_gap, recovery
 
 from torch import Tensor
 
@@ -129,13 +129,17 @@ def baselines(dataset: str, options: argparse.Namespace) -> list[dict[str, Any]]
 def score(true: Tensor, graph: Learned) -> dict[str, Any]:
     """Threshold of the rule, and how well the graph finds the directed edges between different nodes.
 
-    ``"gap"`` holds the same of :func:`tsl_latentgnn.evaluation.edges_by_gap`.
+    ``"gap"`` holds the same of :func:`tsl_latentgnn.graphs.edges_by_gap`.
     """
-    recovery = graph_recovery(true, graph.scores, graph.threshold)
-    edges = edges_by_gap(graph.scores, graph.threshold).astype(float)
-    by_gap = graph_recovery(true, edges, threshold=0.5)
-    del by_gap["AUROC"]  # of scores, which these are not
-    return {"threshold": graph.threshold, **recovery, "gap": by_gap}
+    edges = edges_by_gap(graph.scores, graph.threshold)
+    found, by_gap = recovery(true, graph.scores, graph.threshold), recovery(true, edges)
+    return {
+        "threshold": graph.threshold,
+        **{name: found[name] for name in SCORES},
+        "gap": {
+            name: by_gap[name] for name in SCORES if name != "AUROC"
+        },  # of scores, which these are not
+    }
 
 
 def report(records: Iterable[Mapping[str, Any]], texts: Sequence[str], command: str) -> str:

@@ -85,6 +85,85 @@ def test_to_data_and_networkx():
         graph.to_networkx()
 
 
+def make_named(*batch_shape):
+    plain = make_graph(*batch_shape)
+    p_values = torch.rand(plain.weights.shape, dtype=torch.double)
+    names = [f"sensor {n}" for n in range(5)]
+    return LatentGraph(plain.neighbors, plain.weights, names, p_values, p_values < 0.5)
+
+
+def test_names_p_values_and_decisions_go_along():
+    graph = make_named(2, 4)
+    for other in (graph[1, :2], graph.detach()[1, :2], graph.to("cpu")[1, :2]):
+        assert other.names == graph.names
+        assert torch.equal(other.p_values, graph.p_values[1, :2])
+        assert torch.equal(other.kept, graph.kept[1, :2])
+    assert graph.to(torch.half).p_values.dtype == torch.double
+    assert graph.to("meta").kept.is_meta
+    plain = make_graph()
+    assert plain.names is plain.p_values is plain.kept is None
+
+
+def test_to_frame():
+    graph = make_named()
+    graph.weights[2, 1] = 0
+    frame = graph.to_frame()
+    assert list(frame) == ["source", "target", "weight", "p_value", "kept"]
+    assert frame.weight.is_monotonic_decreasing
+    expected = {
+        (f"sensor {int(graph.neighbors[i, n])}", f"sensor {i}"): (
+            float(graph.weights[i, n]),
+            float(graph.p_values[i, n]),
+            bool(graph.kept[i, n]),
+        )
+        for i in range(5)
+        for n in range(3)
+        if (i, n) != (2, 1)
+    }
+    assert {tuple(row[:2]): tuple(row[2:]) for row in frame.itertuples(index=False)} == expected
+    plain = make_graph().to_frame()
+    assert list(plain) == ["source", "target", "weight"]
+    assert set(plain.target) == set(range(5))
+    with pytest.raises(
+        ValueError, match=r"'to_frame' needs a single graph .*such as graph\[0, 0\]"
+    ):
+        make_named(2, 4).to_frame()
+
+
+def test_graphml(tmp_path):
+    networkx = pytest.importorskip("networkx")
+    graph = make_named()
+    path = tmp_path / "graph.graphml"
+    graph.write_graphml(path)
+    read = networkx.read_graphml(path)
+    ours = graph.to_networkx()
+    assert list(read.nodes) == list(ours.nodes) == graph.names
+    assert dict(read.edges) == dict(ours.edges)
+    for row in graph.to_frame().itertuples():
+        edge = read.edges[row.source, row.target]
+        assert edge == {"weight": row.weight, "p_value": row.p_value, "kept": row.kept}
+    make_graph().write_graphml(path)
+    assert set(read.nodes) != set(networkx.read_graphml(path).nodes) == {"0", "1", "2", "3", "4"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"names": ["a", "b"]}, ValueError, r"'names' must name all 5 nodes.*got 2 names, 2 of"),
+        ({"names": ["a"] * 5}, ValueError, r"'names' must name all 5 nodes.*got 5 names, 1 of"),
+        ({"names": "abcde"}, TypeError, "'names' must be a sequence of str"),
+        ({"names": [1, 2, 3, 4, 5]}, TypeError, "'names' must be a sequence of str"),
+        ({"p_values": torch.ones(5, 2)}, ValueError, "'p_values' of the shape of 'neighbors'"),
+        ({"p_values": torch.ones(5, 3).long()}, TypeError, "'p_values' must be a floating point"),
+        ({"kept": torch.ones(5, 3)}, TypeError, "'kept' must be a boolean tensor"),
+    ],
+)
+def test_bad_names_p_values_and_decisions(options, error, message):
+    graph = make_graph()
+    with pytest.raises(error, match=message):
+        LatentGraph(graph.neighbors, graph.weights, **options)
+
+
 def test_detach_and_to():
     weights = torch.rand(4, 2, requires_grad=True)
     graph = LatentGraph(torch.zeros(4, 2, dtype=torch.long), weights)

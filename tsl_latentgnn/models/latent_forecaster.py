@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,24 @@ MIN_SCALE = 1e-4
 #: Below this many degrees of freedom a Student's t has no variance.
 MIN_DF = 2.0
 LIKELIHOODS = (None, "gaussian", "student_t", "quantile")
+
+
+class Seen(NamedTuple):
+    """What the nodes know before messages pass between them.
+
+    Args:
+        h: What each says to the others, ``[b t n h]``, or ``[b n h]`` with ``graph_at="state"``.
+        sources: Which of them may, of that shape without its features; ``None`` is all.
+        last: Last reading of each sequence ``[b * n, c]``.
+        u_future: Known covariates of the future steps ``[b horizon n f]``.
+        recurrence: What the recurrence returned, with ``graph_at="state"``.
+    """
+
+    h: Tensor
+    sources: Tensor | None
+    last: Tensor
+    u_future: Tensor | None
+    recurrence: tuple[Tensor, tuple[Tensor, Tensor]] | None
 
 
 class LatentForecaster(OldNames, Module):
@@ -315,8 +333,21 @@ class LatentForecaster(OldNames, Module):
         teacher_forcing_ratio: float = 0.0,
     ) -> Forecast:
         """As :meth:`forward`, but returns mean, scale and graphs as a :class:`Forecast`."""
-        x, u, mask, u_future = self._check_inputs(x, u, input_mask, u_future, targets)
         check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
+        seen = self.before_graph(x, u, input_mask, u_future, targets)
+        h, graphs = self.graph_encoder(seen.h, seen.sources)
+        return self.after_graph(seen, h, graphs, targets, teacher_forcing_ratio)
+
+    def before_graph(
+        self,
+        x: Tensor,
+        u: Tensor | None = None,
+        input_mask: Tensor | None = None,
+        u_future: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> Seen:
+        """What the nodes know of their inputs, those of :meth:`forward`, before messages pass."""
+        x, u, mask, u_future = self._check_inputs(x, u, input_mask, u_future, targets)
         batch = x.size(0)
         present = None if mask is None else mask.any(-1)
 
@@ -327,20 +358,32 @@ class LatentForecaster(OldNames, Module):
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
-        if self.graph_at == "input":
-            h, graphs = self.graph_encoder(h, present)
-
-        encoded, state = self.temporal_encoder(to_sequences(h))
-        if self.graph_at == "state":
-            sources = None if present is None else present.any(1)
-            top, graphs = self.graph_encoder(
-                state[0][-1].unflatten(0, (batch, self.n_nodes)), sources
-            )
-            hidden = torch.cat([state[0][:-1], top.flatten(0, 1).unsqueeze(0)])
-            state = (hidden, state[1])
-
         last = last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
-        y, z = self._decode(encoded, state, last, u_future, targets, teacher_forcing_ratio)
+        if self.graph_at == "input":
+            return Seen(h, present, last, u_future, None)
+        recurrence = self.temporal_encoder(to_sequences(h))
+        top = recurrence[1][0][-1].unflatten(0, (batch, self.n_nodes))
+        sources = None if present is None else present.any(1)
+        return Seen(top, sources, last, u_future, recurrence)
+
+    def after_graph(
+        self,
+        seen: Seen,
+        h: Tensor,
+        graphs: tuple[LatentGraph, ...] = (),
+        targets: Tensor | None = None,
+        teacher_forcing_ratio: float = 0.0,
+    ) -> Forecast:
+        """The forecast from what the nodes know after messages have passed: each node by itself."""
+        batch = h.size(0)
+        if seen.recurrence is None:
+            encoded, state = self.temporal_encoder(to_sequences(h))
+        else:
+            encoded, (hidden, cell) = seen.recurrence
+            state = (torch.cat([hidden[:-1], h.flatten(0, 1).unsqueeze(0)]), cell)
+        y, z = self._decode(
+            encoded, state, seen.last, seen.u_future, targets, teacher_forcing_ratio
+        )
         y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
         y = self._smooth(y)
         if self.scale_out is None:

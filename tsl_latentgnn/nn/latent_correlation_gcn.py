@@ -222,12 +222,18 @@ class LatentCorrelationGCN(MessagePassing):
             return out, (flat_edge_index(edges.neighbors), edges.weights.reshape(-1, self.heads))
         return out
 
-    def pass_messages(self, h: Tensor, edges: Edges) -> Tensor:
+    def pass_messages(
+        self, h: Tensor, edges: Edges, muted: tuple[Tensor, Tensor, Tensor] | None = None
+    ) -> Tensor:
         r"""Pass messages along edges that are known, such as those of ``layer.learner(h, sources)``.
 
         Args:
             h (torch.Tensor): Node features :math:`[G', N, F]`.
             edges (Edges): Edges of :math:`G` graphs, each of which serves :math:`G' / G` consecutive inputs.
+            muted (tuple, optional): Who hears otherwise than from ``h``: the features :math:`[G', N, F]` that others
+                hear of each node, which itself hears its own in ``h``; a source of each target, integers
+                :math:`[G', N]` or -1 for none; and the features :math:`[N, F]` that the target hears of this source.
+                (default: ``None``)
 
         Returns:
             torch.Tensor: Node features :math:`[G', N, F_{out}]`.
@@ -239,7 +245,8 @@ class LatentCorrelationGCN(MessagePassing):
         check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
         sizes = (None, self.num_nodes, None, self.heads)
         check_float_tensor("edges", edges.weights, "[G, N, k, heads]", sizes)
-        value = self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
+        heads = (self.heads, self.head_features)
+        value = self.lin_value(h if muted is None else muted[0]).unflatten(-1, heads)
         times = edges.times(h.size(0))
         neighbors = repeat_graphs(edges.neighbors, times)
         alpha = F.dropout(repeat_graphs(edges.weights, times), self.dropout, self.training)
@@ -252,6 +259,16 @@ class LatentCorrelationGCN(MessagePassing):
             ).view(value.shape)
         else:
             messages = weighted_sum(alpha, value, neighbors, edges.dense)
+        if muted is not None:
+            _, source, says = muted
+            nodes = torch.arange(self.num_nodes, device=h.device)
+            own = self.lin_value(h).unflatten(-1, heads) - value
+            change = (self.lin_value(says).unflatten(-1, heads) - value).flatten(0, 1)
+            first = torch.arange(len(h), device=h.device).unsqueeze(-1) * self.num_nodes
+            change = change[(source.clamp_min(0) + first).flatten()].view(value.shape)
+            for sender, more in ((nodes.expand_as(source), own), (source, change)):
+                share = alpha * (neighbors == sender.unsqueeze(-1)).unsqueeze(-1)
+                messages = messages + share.sum(2).unsqueeze(-1) * more
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
         return self.mlp(messages) + self.lin_residual(h)
 

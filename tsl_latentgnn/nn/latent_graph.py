@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from .._checks import check_float_tensor, check_mask
+
 if TYPE_CHECKING:
     import networkx
+    import pandas as pd
 
 
 class LatentGraph:
@@ -30,13 +35,24 @@ class LatentGraph:
     Args:
         neighbors (torch.Tensor): Source of each edge, integers in :math:`[0, N)`, shape :math:`[*, N, k]`.
         weights (torch.Tensor): Weight of each edge, shape :math:`[*, N, k]`.
+        names (sequence of str, optional): Name of each node. (default: ``None``)
+        p_values (torch.Tensor, optional): P-value of each edge, such as that of
+            :func:`~tsl_latentgnn.graphs.edge_test`, shape :math:`[*, N, k]`. (default: ``None``)
+        kept (torch.Tensor, optional): Which edges are kept, booleans :math:`[*, N, k]`. (default: ``None``)
 
     Raises:
-        TypeError: If an argument is not a tensor, or ``neighbors`` does not hold 64-bit integers.
-        ValueError: If the shapes differ or have fewer than two dimensions.
+        TypeError: If an argument is of another kind, or ``neighbors`` does not hold 64-bit integers.
+        ValueError: If the shapes differ or have fewer than two dimensions, or there is not one name for each node.
     """
 
-    def __init__(self, neighbors: Tensor, weights: Tensor) -> None:
+    def __init__(
+        self,
+        neighbors: Tensor,
+        weights: Tensor,
+        names: Sequence[str] | None = None,
+        p_values: Tensor | None = None,
+        kept: Tensor | None = None,
+    ) -> None:
         if not isinstance(neighbors, Tensor) or neighbors.dtype != torch.long:
             came = neighbors.dtype if isinstance(neighbors, Tensor) else type(neighbors).__name__
             raise TypeError(f"'neighbors' must be a torch.long tensor [*, N, k] (got {came}).")
@@ -48,8 +64,16 @@ class LatentGraph:
                 "'neighbors' and 'weights' must have the same shape [*, N, k] "
                 f"(got {list(neighbors.shape)} and {list(weights.shape)})."
             )
+        if p_values is not None:
+            sizes = tuple(neighbors.shape)
+            check_float_tensor("p_values", p_values, "of the shape of 'neighbors'", sizes)
+        if kept is not None:
+            check_mask("kept", kept, "of the shape of 'neighbors'", tuple(neighbors.shape))
         self.neighbors = neighbors
         self.weights = weights
+        self.p_values = p_values
+        self.kept = kept
+        self.names = None if names is None else _check_names(names, self.num_nodes)
 
     @property
     def num_nodes(self) -> int:
@@ -89,7 +113,9 @@ class LatentGraph:
         return dense.scatter_add(-1, self.neighbors, self.weights)
 
     def mean(self) -> Tensor:
-        r"""Mean adjacency :math:`[N, N]` over all graphs, without their dense stack in memory."""
+        r"""Mean adjacency :math:`[N, N]` over all graphs, without their dense stack in memory; weights alone, without
+        names, p-values and decisions.
+        """
         nodes = torch.arange(self.num_nodes, device=self.neighbors.device).unsqueeze(-1)
         cell = (nodes * self.num_nodes + self.neighbors).reshape(-1)
         total = self.weights.new_zeros(self.num_nodes**2).index_add(0, cell, self.edge_weight)
@@ -110,43 +136,98 @@ class LatentGraph:
         return data
 
     def to_networkx(self) -> networkx.DiGraph:
-        """A single graph as a :class:`networkx.DiGraph` with edge attribute ``weight``, edges of weight 0 left out.
+        """A single graph as a :class:`networkx.DiGraph`, edges of weight 0 left out.
+
+        Its nodes are the names, or numbers without; its edges have the attribute ``weight`` and, where they are known,
+        ``p_value`` and ``kept``.
 
         Raises:
             ValueError: If there is more than one graph; select one by index first.
         """
         from networkx import DiGraph
 
+        columns = self._edge_columns("to_networkx")
+        graph = DiGraph()
+        graph.add_nodes_from(range(self.num_nodes) if self.names is None else self.names)
+        names = list(columns)[2:]
+        for source, target, *values in zip(*columns.values(), strict=True):
+            graph.add_edge(source, target, **dict(zip(names, values, strict=True)))
+        return graph
+
+    def to_frame(self) -> pd.DataFrame:
+        """A single graph as a table: ``source``, ``target``, ``weight`` and, where they are known, ``p_value`` and
+        ``kept``; the heaviest edge first, those of weight 0 left out.
+
+        Raises:
+            ValueError: If there is more than one graph; select one by index first.
+        """
+        from pandas import DataFrame
+
+        frame = DataFrame(self._edge_columns("to_frame"))
+        return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+
+    def write_graphml(self, path: str | os.PathLike[str]) -> None:
+        """Write what :meth:`to_networkx` returns as GraphML, which Gephi, Cytoscape and networkx read.
+
+        Args:
+            path (str): The file.
+
+        Raises:
+            ValueError: If there is more than one graph; select one by index first.
+            OSError: If the file cannot be written.
+        """
+        from networkx import write_graphml
+
+        write_graphml(self.to_networkx(), os.fspath(path))
+
+    def _edge_columns(self, method: str) -> dict[str, list[Any]]:
+        """Source, target, weight and what else is known of the edges of a single graph, but for those of weight 0."""
         if self.num_graphs != 1:
             raise ValueError(
-                f"'to_networkx' needs a single graph (got batch shape {list(self.batch_shape)}): "
+                f"'{method}' needs a single graph (got batch shape {list(self.batch_shape)}): "
                 f"select one by index, such as graph[{', '.join(['0'] * len(self.batch_shape))}]."
             )
-        graph = DiGraph()
-        graph.add_nodes_from(range(self.num_nodes))
-        source, target = self.edge_index.tolist()
-        edges = zip(source, target, self.edge_weight.tolist(), strict=True)
-        graph.add_weighted_edges_from(edge for edge in edges if edge[2] > 0)
-        return graph
+        there = self.edge_weight > 0
+        source, target = self.edge_index[:, there].tolist()
+        if self.names is not None:
+            source, target = ([self.names[node] for node in side] for side in (source, target))
+        columns = {"source": source, "target": target}
+        for name, table in (
+            ("weight", self.weights),
+            ("p_value", self.p_values),
+            ("kept", self.kept),
+        ):
+            if table is not None:
+                columns[name] = table.flatten()[there].tolist()
+        return columns
 
     def detach(self) -> LatentGraph:
         """The same graph, cut from the autograd graph."""
-        return LatentGraph(self.neighbors, self.weights.detach())
+        return LatentGraph(
+            self.neighbors, self.weights.detach(), self.names, self.p_values, self.kept
+        )
 
     def to(self, *args: Any, **kwargs: Any) -> LatentGraph:
         """The same graph on another device; ``args`` as for :meth:`torch.Tensor.to`, a dtype reaches the weights."""
         weights = self.weights.to(*args, **kwargs)
-        return LatentGraph(self.neighbors.to(weights.device), weights)
+        rest = (
+            None if table is None else table.to(weights.device)
+            for table in (self.p_values, self.kept)
+        )
+        return LatentGraph(self.neighbors.to(weights.device), weights, self.names, *rest)
 
     def __getitem__(self, index: Any) -> LatentGraph:
         if not self.batch_shape:
             raise IndexError("A single LatentGraph has no batch or time dimension to index.")
         graphs = torch.arange(self.num_graphs, device=self.neighbors.device)
         graphs = graphs.view(self.batch_shape)[index]
-        neighbors, weights = self.neighbors.flatten(0, -3), self.weights.flatten(0, -3)
-        picked = graphs.reshape(-1)
         shape = (*graphs.shape, self.num_nodes, self.k_neighbors)
-        return LatentGraph(neighbors[picked].view(shape), weights[picked].view(shape))
+
+        def pick(table: Tensor) -> Tensor:
+            return table.flatten(0, -3)[graphs.reshape(-1)].view(shape)
+
+        rest = (None if table is None else pick(table) for table in (self.p_values, self.kept))
+        return LatentGraph(pick(self.neighbors), pick(self.weights), self.names, *rest)
 
     def __len__(self) -> int:
         if not self.batch_shape:
@@ -156,6 +237,19 @@ class LatentGraph:
     def __repr__(self) -> str:
         shape = f"batch_shape={list(self.batch_shape)}, " if self.batch_shape else ""
         return f"{type(self).__name__}({shape}num_nodes={self.num_nodes}, k_neighbors={self.k_neighbors})"
+
+
+def _check_names(names: Any, num_nodes: int) -> list[str]:
+    """Return one name per node, no two the same."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"'names' must be a sequence of str (got {names!r}).")
+    names = list(names)
+    if len(names) != num_nodes or len(set(names)) != num_nodes:
+        raise ValueError(
+            f"'names' must name all {num_nodes} nodes, each by a name of its own "
+            f"(got {len(names)} names, {len(set(names))} of them different)."
+        )
+    return names
 
 
 def flat_edge_index(neighbors: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from .._checks import (
     check_int,
     check_mask,
 )
-from .graph_learner import GraphLearner
+from .graph_learner import Edges, GraphLearner
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 
@@ -135,7 +135,7 @@ class LatentGraphEncoder(Module):
         graphs = []
         for layer, conv in enumerate(self.convs):
             out, graph = self._convolve(conv, h, mask)
-            h = out if self.norm is None else self._normalize(self.norms[layer], out, mask)
+            h = out if self.norm is None else self.normalize(self.norms[layer], out, mask)
             h = self.dropout(h)
             graphs.append(graph)
         if per_step:
@@ -148,20 +148,22 @@ class LatentGraphEncoder(Module):
 
     def _convolve(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Tensor, LatentGraph]:
         """Output of a layer for ``h`` ``[*, N, H]``, and its graphs."""
-        inputs = h.flatten(0, -3)
+        edges, graph = self.edges(conv, h, mask)
+        return conv.pass_messages(h.flatten(0, -3), edges).view(*h.shape[:-1], -1), graph
+
+    def edges(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Edges, LatentGraph]:
+        """Edges along which a layer passes messages for ``h`` ``[*, N, H]``, and its graphs."""
         sources = None if mask is None else mask.flatten(0, -2)
         if self.graph_per == "window" and h.dim() == 4:
             seen = None if mask is None else mask.any(1)
             edges = conv.learner(_mean_over_steps(h, mask), seen)
             graph = edges.graph(h.shape[:1])
-            if sources is not None:
-                edges = edges.restrict(sources)
-        else:
-            edges = conv.learner(inputs, sources)
-            graph = edges.graph(h.shape[:-2])
-        return conv.pass_messages(inputs, edges).view(*h.shape[:-1], -1), graph
+            return edges if sources is None else edges.restrict(sources), graph
+        edges = conv.learner(h.flatten(0, -3), sources)
+        return edges, edges.graph(h.shape[:-2])
 
-    def _normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
+    def normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
+        """``h`` ``[*, N, H]`` by a norm of the stack."""
         if self.norm == "layer":
             return norm(h)
         rows = h.flatten(0, -2)
