@@ -135,11 +135,20 @@ def test_a_backtest_on_the_training_says_that_it_is_none(fitted, readings):
 
 def test_the_graph_names_its_sensors(fitted):
     edges = fitted.graph()
-    assert list(edges) == ["source", "target", "weight"]
+    assert list(edges) == ["source", "target", "weight", "p_value", "kept"]
+    assert edges["p_value"].between(0, 1).all()
+    assert edges["kept"].dtype == bool
     assert set(edges["source"]) <= set(SENSORS)
     assert (edges["source"] != edges["target"]).all()
     assert edges["weight"].is_monotonic_decreasing
     assert (edges.groupby("target")["weight"].sum() <= 1 + 1e-6).all()
+
+
+def test_too_few_windows_test_no_edge(readings):
+    edges = Forecaster(**QUICK, val_size=0.01).fit(readings[:200]).graph()
+    assert len(edges) == 12
+    assert edges["p_value"].isna().all()
+    assert not edges["kept"].any()
 
 
 def test_what_is_saved_forecasts_the_same(fitted, readings, tmp_path):

@@ -237,7 +237,7 @@ class Forecaster(BaseEstimator):
         model = replace(
             model,
             conformal=Conformal.of(raw.y, raw.mean, raw.below, raw.above),
-            edges=model.mean_graph(series, validation),
+            edges=model.graph(series, validation),
         )
         self.settings_, self.best_epoch_ = settings, best.epoch
         rivals = _baselines(model, series, training)
@@ -466,10 +466,11 @@ class Forecaster(BaseEstimator):
         return pd.DataFrame(recipe.static.positions, index=list(recipe.sensors), columns=columns)
 
     def graph(self) -> pd.DataFrame:
-        """Return the learned graph: ``source``, ``target`` and ``weight`` of each edge, the strongest first.
+        """Return the learned graph: ``source``, ``target``, ``weight``, ``p_value`` and ``kept``, the heaviest first.
 
-        The weights of a target and its own share sum to 1; where the graph depends on the readings, they are means
-        over windows of the validation part.
+        A weight is the share that the source has in what its target hears; with the target's own share they sum to 1.
+        It says little alone: ``kept`` says whether the forecast needs the edge, at a false discovery rate of 5 % on the
+        validation part, see :func:`~tsl_latentgnn.graphs.edge_test`.
 
         Raises:
             NotFittedError: Before :meth:`fit`.

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .batches import Series
 from .baselines import season_steps
+from .batches import Series
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
 from .panel import Panel

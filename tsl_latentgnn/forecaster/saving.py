@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CARD, WEIGHTS = "card.json", "model.safetensors"
 #: Version of the format.
 VERSION = 1
+#: What may hold minus infinity, where there is no lowest value, and NaN, where no edge was tested.
+MAY_BE_ENDLESS = ("floor", "edges.p_value")
 _NETWORK = "network."
 
 
@@ -48,7 +50,9 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         "scale.scale": recipe.scale.scale,
         "floor": recipe.floor,
         "conformal": model.conformal.errors,
-        "edges.weight": model.edges["weight"].to_numpy(np.float32),
+        "edges.weight": model.edges["weight"].to_numpy(np.float64),
+        "edges.p_value": model.edges["p_value"].to_numpy(np.float64),
+        "edges.kept": model.edges["kept"].to_numpy(bool),
     }
     places = {name: i for i, name in enumerate(recipe.sensors)}
     for end in ("source", "target"):
@@ -131,7 +135,9 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
     }
     arrays = {name: t.numpy() for name, t in tensors.items() if not name.startswith(_NETWORK)}
     broken = [
-        name for name, value in tensors.items() if name != "floor" and not value.isfinite().all()
+        name
+        for name, value in tensors.items()
+        if name not in MAY_BE_ENDLESS and not value.isfinite().all()
     ]
     if broken:
         raise ValueError(f"{broken[0]!r} is not finite")
@@ -164,6 +170,8 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
             "source": names[arrays["edges.source"]],
             "target": names[arrays["edges.target"]],
             "weight": arrays["edges.weight"],
+            "p_value": arrays["edges.p_value"],
+            "kept": arrays["edges.kept"],
         }
     )
     profile = None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..graphs import edge_test
 from ..models import LatentForecaster
 from .batches import Series, Windows
 from .conformal import Conformal
@@ -20,8 +21,8 @@ from .recipe import Recipe
 
 #: Windows that are forecast together.
 BATCH = 64
-#: Windows whose graphs are averaged.
-GRAPH_WINDOWS = 64
+#: Windows that edges are tested on, at most.
+GRAPH_WINDOWS = 256
 
 
 class Forecasts(NamedTuple):
@@ -55,7 +56,7 @@ class Trained:
         window: Steps that a forecast sees.
         until: Last time stamp of what it was trained on.
         conformal: Widths of the quantiles, ``None`` until they are known.
-        edges: Its graph: ``source``, ``target`` and ``weight``.
+        edges: Its graph: ``source``, ``target``, ``weight``, ``p_value`` and ``kept``.
     """
 
     recipe: Recipe
@@ -169,23 +170,30 @@ class Trained:
         )
         return Forecasts(y, mean, below, above, quantiles, tuple(levels))
 
-    @torch.no_grad()
-    def mean_graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
-        """Return the edges of the mean graph over windows of a series, the strongest first, without self edges."""
-        chosen = last[:: -(-len(last) // GRAPH_WINDOWS)]
-        windows = Windows(series, chosen, self.window, self.recipe.horizon)
-        graphs = [self.network.forecast(**batch.inputs).graph for batch in windows.loader(BATCH)]
-        pairs, weight = _mean_edges(graphs, len(self.recipe.sensors))
-        names = np.array(self.recipe.sensors, dtype=object)
-        frame = pd.DataFrame(
-            {
-                "source": names[pairs[0]],
-                "target": names[pairs[1]],
-                "weight": weight.astype(np.float32),
-            }
-        )
-        frame = frame[(pairs[0] != pairs[1]) & (weight > 0)]
-        return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+    def graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
+        """Return the learned edges, the heaviest first, tested on windows that were not trained on.
+
+        See :func:`~tsl_latentgnn.graphs.edge_test`. Too few windows for a test give NaN for a p-value, and keep none.
+
+        Args:
+            series: Readings.
+            last: Rows of the last readings of the windows, one after the other.
+        """
+        horizon, names = self.recipe.horizon, self.recipe.sensors
+        windows = Windows(series, last[-GRAPH_WINDOWS:], self.window, horizon)
+        lag = min(3 * horizon - 1, len(windows) - 2)
+        if lag >= horizon - 1 and len(names) > 1:
+            tested = edge_test(self.network, windows.loader(BATCH), lag=lag)
+            return tested.to_frame(names)[["source", "target", "weight", "p_value", "kept"]]
+        with torch.no_grad():
+            inputs = windows[list(range(len(windows)))].inputs
+            weights = self.network.forecast(**inputs).graph.mean()  # type: ignore[arg-type]
+        target, source = weights.fill_diagonal_(0.0).nonzero().T.numpy()
+        label = np.array(names, dtype=object)
+        columns = {"source": label[source], "target": label[target]}
+        frame = pd.DataFrame({**columns, "weight": weights.double().numpy()[target, source]})
+        frame = frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+        return frame.assign(p_value=np.nan, kept=False)
 
     def frame(
         self, panel: Panel, last: np.ndarray, forecasts: Forecasts, with_origin: bool
@@ -233,20 +241,3 @@ def levels_of(
         raise ValueError("'level' must not be given with 'quantiles' (got both).")
     shares = [0.5 - side * share / 200 for side in (1, -1) for share in level]
     return sorted({round(share, 10) for share in shares})
-
-
-def _mean_edges(graphs: Sequence[Any], nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs ``[2, e]`` of source and target, and their weights, over all graphs of some batches."""
-    keys, weights, count = [], [], 0
-    for graph in graphs:
-        neighbors = graph.neighbors.reshape(-1, *graph.neighbors.shape[-2:])
-        weight = graph.weights.reshape(neighbors.shape)
-        target = torch.arange(nodes).view(1, -1, 1).expand_as(neighbors)
-        keys.append((target * nodes + neighbors).flatten())
-        weights.append(weight.flatten())
-        count += len(neighbors)
-    pairs, place = torch.unique(torch.cat(keys), return_inverse=True)
-    total = torch.zeros(len(pairs), dtype=torch.double).scatter_add_(
-        0, place, torch.cat(weights).double()
-    )
-    return np.stack([(pairs % nodes).numpy(), (pairs // nodes).numpy()]), (total / count).numpy()
