@@ -11,7 +11,7 @@ import traceback
 
 from tsl_latentgnn.__main__ import main
 from tsl_latentgnn._ending import Ended, ending_by_signals
-from tsl_latentgnn.forecaster import Forecaster
+from tsl_latentgnn.forecaster.forecaster import Forecaster
 
 import numpy as np
 import pandas as pd
@@ -152,7 +152,7 @@ def test_inputs_are_not_written_over(run, checkpoint, readings, kept, tmp_path, 
     for out in ("readings.csv", "link.csv", "hard.csv"):
         status, _, said = run(readings, "--out", tmp_path / out)
         assert (status, "must be another file than READINGS" in said) == (2, True)
-    assert "another file than CHECKPOINT" in run(readings, "--out", tmp_path / "model.csv")[2]
+    assert "another file than MODEL" in run(readings, "--out", tmp_path / "model.csv")[2]
     with readings.open() as file:
         monkeypatch.setattr(sys, "stdin", file)
         with pytest.raises(SystemExit, match="2"):

@@ -10,7 +10,8 @@ import io
 import sys
 
 from tsl_latentgnn.__main__ import main
-from tsl_latentgnn.forecaster import Forecaster, ReadOptions, read_rows
+from tsl_latentgnn.forecaster import ReadOptions, read_rows
+from tsl_latentgnn.forecaster.forecaster import Forecaster
 
 import numpy as np
 import pandas as pd
