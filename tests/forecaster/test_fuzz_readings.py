@@ -100,7 +100,9 @@ def clean(text, sep, missing):
     frame = frame.iloc[1:].set_axis(frame.iloc[0].str.strip().tolist(), axis=1)[SENSORS]
     words = ["", "nan", "na", "n/a", "<na>", "#n/a", "null", "none", *missing]
     blank = frame.map(lambda cell: cell.strip().lower() in words)
-    values = frame.where(~blank).apply(pd.to_numeric).astype(float).astype(np.float32)
+    values = (
+        frame.map(str.strip).where(~blank).apply(pd.to_numeric).astype(float).astype(np.float32)
+    )
     return values.set_axis(pd.to_datetime(frame.index.str.strip(), format="ISO8601"))
 
 
