@@ -28,7 +28,6 @@ import torch
 
 from benchmarks.run.launch import read_command
 from benchmarks.run.provenance import describe, environment
-from benchmarks.speed.latency import format_latency
 
 _CSV = {"Content-Type": "text/csv"}
 
@@ -81,7 +80,8 @@ def measure(requests: int, sensors: int, clients: int) -> str:
         "| --- | ---: | ---: | ---: | ---: |",
         *rows,
         "",
-        f"Memory of the server: {memory}.",
+        f"Memory of the server: {memory}. Load of the machine over the last 15 minutes: {os.getloadavg()[2]:.1f} on "
+        f"{os.cpu_count()} cores.",
     ]
     return "\n".join(lines)
 
@@ -130,9 +130,7 @@ def _ask(
             asked = [pool.submit(_times, url, send, share) for _ in range(count)]
             seconds = [second for one in asked for second in one.result()]
         rate = len(seconds) / (time.perf_counter() - start)
-        rows.append(
-            f"| {name} | {count} | {len(seconds):,} | {format_latency(seconds)} | {rate:.1f} |"
-        )
+        rows.append(f"| {name} | {count} | {len(seconds):,} | {_format(seconds)} | {rate:.1f} |")
         memory.append(process.memory_info().rss)
     said = " → ".join(f"{rss / 2**20:.0f}" for rss in memory)
     return rows, f"{said} MiB, at the start and after each row"
@@ -148,6 +146,11 @@ def _times(
             send(client, i).raise_for_status()
             seconds.append(time.perf_counter() - start)
     return seconds
+
+
+def _format(seconds: Sequence[float]) -> str:
+    p50, p99 = 1e3 * np.percentile(seconds, [50, 99])
+    return f"{p50:,.0f} / {p99:,.0f} ms"
 
 
 if __name__ == "__main__":
