@@ -105,3 +105,56 @@ def test_the_help_of_each_command_shows_one_that_works(capsys):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert f"tsl-latentgnn {command} " in capsys.readouterr().out
+
+
+def test_a_table_is_read_as_its_options_say(folder, tmp_path):
+    readings = pd.read_csv(folder / "readings.csv", parse_dates=["time"])
+    stamps = readings["time"].dt.strftime("%d/%m/%Y %H:%M")
+    other = readings.assign(time=stamps).map(lambda cell: str(cell).replace(".", ","))
+    other.loc[390, "b"] = "-200"
+    table = tmp_path / "other.csv"
+    other.to_csv(table, sep=";", index=False, encoding="utf-16")
+    options = [
+        "--sep",
+        ";",
+        "--decimal",
+        ",",
+        "--encoding",
+        "utf-16",
+        "--date-format",
+        "%d/%m/%Y %H:%M",
+    ]
+    main(
+        [
+            "predict",
+            f"{folder}/model",
+            f"{table}",
+            *options,
+            "--missing",
+            "-200",
+            "--out",
+            f"{tmp_path}/o.csv",
+        ]
+    )
+    readings.loc[390, "b"] = np.nan
+    expected = Forecaster.load(folder / "model").predict(readings)
+    written = pd.read_csv(tmp_path / "o.csv", parse_dates=["time"])
+    pd.testing.assert_frame_equal(written, expected, check_dtype=False, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("time;a;b;c\n2024-03-04 00:00;1;2;3\n", "--sep ';'"),
+        ("time,a,b,c\n04/03/2024 00:00,1,2,3\n", "time stamp"),
+        ("time,a,b,c\n2024-03-04 00:00,1,2,Zürich\n".encode("latin-1"), "--encoding"),
+    ],
+)
+def test_a_table_that_is_written_otherwise_is_refused_with_the_remedy(
+    folder, tmp_path, capsys, text, message
+):
+    table = tmp_path / "other.csv"
+    table.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(SystemExit):
+        main(["predict", f"{folder}/model", f"{table}"])
+    assert message in capsys.readouterr().err

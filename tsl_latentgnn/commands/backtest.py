@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .._checks import read_positive
-from .tables import add_table_options, check_out, read_tables, write_table
+from .tables import add_table_options, check_out, load_forecaster, read_tables, write_table
 
 HELP = "errors on later readings, beside the baselines"
 DESCRIPTION = """Forecast from several origins of a table, and compare with what came, beside the baselines.
@@ -43,9 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do it."""
     check_out(options.out)
-    from ..forecaster import Forecaster
-
-    forecaster = Forecaster.load(options.model)
+    forecaster = load_forecaster(options)
     tables = read_tables(options, ("readings", "past", "future"))
     result = forecaster.backtest(
         **tables, windows=options.windows, step=options.step, adaptive=options.adaptive

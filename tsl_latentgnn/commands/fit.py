@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .._checks import read_positive
-from .tables import add_table_options, read_tables
+from .tables import add_table_options, missing_values, read_tables
 
 if TYPE_CHECKING:
     from ..forecaster import Forecaster
@@ -52,13 +52,6 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
         default="quantile",
         help="what is learned of the spread (default: quantile)",
     )
-    model.add_argument(
-        "--missing",
-        type=float,
-        nargs="+",
-        metavar="VALUE",
-        help="what stands for a missing reading",
-    )
     model.add_argument("--holidays", metavar="COUNTRY", help="holidays as an input, such as DE")
     model.add_argument(
         "--new-sensors",
@@ -84,9 +77,10 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
     from ..forecaster import Forecaster
 
     same = ("horizon", "window", "freq", "holidays", "new_sensors", "scaling", "k_neighbors")
-    training = ("missing", "batch_size", "epochs", "patience", "lr", "seed", "accelerator")
+    training = ("batch_size", "epochs", "patience", "lr", "seed", "accelerator")
     return Forecaster(
         **{name: getattr(options, name) for name in (*same, *training)},
+        missing=missing_values(options),
         likelihood=None if options.likelihood == "none" else options.likelihood,
         profile=not options.no_profile,
     )

@@ -17,13 +17,12 @@ import pandas as pd
 from .._checks import read_positive
 from .._ending import Ended, Whole
 from .._files import is_same_file
-from ..forecaster.cells import ReadOptions
 from ..forecaster.forecaster import Forecaster as CheckpointForecaster
 from ..forecaster.readings import read_rows
 from ..forecaster.tables import Streamed, Write, open_writer
 from ..forecaster.windows import Row, roll
 from . import say
-from .tables import add_table_options, read_tables, write_table
+from .tables import add_table_options, load_forecaster, read_options, read_tables, write_table
 
 HELP = "forecasts from a trained model and a table of recent readings"
 DESCRIPTION = """Forecasts from a trained model and a table of recent readings.
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     except ValueError as error:
         options.parser.error(str(error))
     if is_folder and options.readings != "-":
-        _predict_table(options, prediction.read_options)
+        _predict_table(options)
         return
     try:
         prediction(options.whole)
@@ -77,14 +76,10 @@ def run(options: argparse.Namespace) -> None:
         raise
 
 
-def _predict_table(options: argparse.Namespace, read_options: ReadOptions) -> None:
+def _predict_table(options: argparse.Namespace) -> None:
     """Forecast by the whole table."""
-    from ..forecaster import Forecaster
-
-    forecaster = Forecaster.load(options.model)
+    forecaster = load_forecaster(options)
     tables = read_tables(options, ("readings", "past", "future", "static"))
-    if read_options.missing:
-        forecaster.set_params(missing=read_options.missing)
     forecasts = forecaster.predict(**tables, step=options.step, quantiles=options.quantiles)
     write_table(forecasts, options.out)
 
@@ -114,7 +109,7 @@ class _Prediction:
 
     def __init__(self, options: argparse.Namespace, is_folder: bool) -> None:
         self.options, self.is_folder = options, is_folder
-        self.read_options = _read_options(options)
+        self.read_options = read_options(options)
         self.rows = self.forecasts = self.left_out = 0
         self.last: pd.Timestamp | None = None
         self.done = self.stopped_at_row = False
@@ -125,7 +120,8 @@ class _Prediction:
         forecaster = self._load()
         levels = (options.quantiles or LEVELS) if forecaster.is_probabilistic else []
         if options.missing is None and forecaster.missing is not None:
-            self.read_options = replace(self.read_options, missing=(forecaster.missing,))
+            missing = np.atleast_1d(np.array(forecaster.missing, dtype=object)).tolist()
+            self.read_options = replace(self.read_options, missing=missing)
         rows = read_rows(
             options.readings, forecaster.sensors, self.read_options, forecaster.zone, self._refuse
         )
@@ -234,50 +230,6 @@ def _batches(windows: Iterator[tuple[pd.Timestamp, np.ndarray]], size: int) -> I
         raise failure
 
 
-def _add_read_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say how a table of readings is written; :func:`_read_options` reads them."""
-    parser.add_argument(
-        "--sep",
-        type=lambda text: "\t" if text in ("\\t", "tab") else text,
-        default=",",
-        metavar="CHARACTER",
-        help="between the cells of a text file, such as ; or tab (default: a comma)",
-    )
-    parser.add_argument(
-        "--decimal",
-        default=".",
-        metavar="CHARACTER",
-        help="point of its numbers, . or , (default: .)",
-    )
-    parser.add_argument(
-        "--encoding",
-        metavar="NAME",
-        help="of a text file, such as latin-1 or cp1252 (default: UTF-8, or what a byte order mark says)",
-    )
-    parser.add_argument(
-        "--date-format",
-        metavar="FORMAT",
-        help="of time stamps in text, such as '%%d/%%m/%%Y %%H:%%M' (default: ISO 8601, 2026-01-31 23:45)",
-    )
-    parser.add_argument(
-        "--missing",
-        action="append",
-        metavar="VALUE",
-        help="number or word that stands for a missing reading, beside empty cells, NaN, NA and null; may be given "
-        "several times (default: that of the training, if it had one)",
-    )
-
-
-def _read_options(options: argparse.Namespace) -> ReadOptions:
-    return ReadOptions(
-        options.sep,
-        options.decimal,
-        options.encoding,
-        options.date_format,
-        tuple(options.missing or ()),
-    )
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's own options."""
     parser.add_argument(
@@ -322,7 +274,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what to do where a row of a stream, or for a checkpoint, is refused: to stop, or to leave it out and say "
         "so (default: stop)",
     )
-    _add_read_options(parser)
     parser.add_argument(
         "--static", metavar="FILE", help="features of sensors that are new to the model"
     )

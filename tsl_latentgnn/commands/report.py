@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .._checks import read_positive
-from .tables import add_table_options, read_tables
+from .tables import add_table_options, load_forecaster, read_tables
 
 HELP = "one HTML page of the readings, the forecasts, their errors and the graph"
 DESCRIPTION = """Show a trained forecaster on a table of readings, as one HTML file that needs no network.
@@ -33,12 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do it."""
-    from ..forecaster import Forecaster
     from ..report import build_report
     from ..report.page import check_report
 
     check_report(options.out)
-    forecaster = Forecaster.load(options.model)
+    forecaster = load_forecaster(options)
     tables = read_tables(options, ("readings", "past", "future"))
     build_report(forecaster, path=options.out, windows=options.windows, **tables)
     print(f"The report is {options.out}.")

@@ -6,12 +6,15 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
+from functools import partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from .cells import ReadOptions
 
 #: Words of a text column that stand for a missing value, in any case.
 MISSING_WORDS = frozenset(["", "na", "n/a", "nan", "none", "null", "<na>"])
@@ -50,27 +53,79 @@ def to_table(name: str, table: Any) -> pd.DataFrame:
     return table
 
 
-def read_table(name: str, path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_table(
+    name: str,
+    path: str | os.PathLike[str],
+    options: ReadOptions | None = None,
+    ds: str | None = None,
+) -> pd.DataFrame:
     """Read a table with a header: ``.csv``, ``.csv.gz``, ``.parquet``, ``.h5`` or ``.hdf5``.
 
     pandas and PyTables unpickle what an HDF5 file holds, so it may carry code: read none that you do not trust.
+
+    Args:
+        name: What the table is called in an error.
+        path: The file.
+        options: How a text file is written. (default: commas, points, UTF-8, ISO 8601)
+        ds: Column of the time stamps, or the first one if there is none of that name, to be read by
+            ``options.date_format``. (default: none is read by it)
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read so; the message says what helps.
     """
-    path = Path(path)
+    path, options = Path(path), options or ReadOptions()
     readers: dict[str, Callable[[Path], Any]] = {
-        ".csv": lambda path: pd.read_csv(path, low_memory=False),
-        ".csv.gz": lambda path: pd.read_csv(path, low_memory=False),
+        ".csv": partial(_read_csv, name, options=options),
+        ".csv.gz": partial(_read_csv, name, options=options),
         ".parquet": pd.read_parquet,
         ".h5": pd.read_hdf,
         ".hdf5": pd.read_hdf,
     }
-    for suffix, read in readers.items():
-        if path.name.lower().endswith(suffix):
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"'{name}' must be a file (got {str(path)!r}: no such file)."
-                )
-            return read(path)
-    raise ValueError(f"'{name}' must be one of {', '.join(readers)} (got {str(path)!r}).")
+    kind = next((suffix for suffix in readers if path.name.lower().endswith(suffix)), None)
+    if kind is None:
+        raise ValueError(f"'{name}' must be one of {', '.join(readers)} (got {str(path)!r}).")
+    if not path.is_file():
+        raise FileNotFoundError(f"'{name}' must be a file (got {str(path)!r}: no such file).")
+    try:
+        table = readers[kind](path)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes may fail anywhere
+        raise ValueError(
+            f"'{name}' must be a whole file of its kind (got {str(path)!r}: {str(error)[:200]})."
+        ) from error
+    if options.date_format is not None and ds is not None and len(table.columns) > 0:
+        column = ds if ds in table.columns else table.columns[0]
+        try:
+            table[column] = pd.to_datetime(table[column], format=options.date_format)
+        except ValueError as error:
+            raise ValueError(
+                f"'{name}' must have time stamps of the form {options.date_format!r} in {column!r} "
+                f"({str(error)[:150]})."
+            ) from error
+    return table
+
+
+def _read_csv(name: str, path: Path, *, options: ReadOptions) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(
+            path,
+            sep=options.sep,
+            decimal=options.decimal,
+            encoding=options.encoding or "utf-8-sig",
+            low_memory=False,
+        )
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{error}; say its encoding, such as --encoding latin-1 or utf-16"
+        ) from error
+    for sep, word in ((";", ";"), ("\t", "tab"), (",", ",")):
+        if len(table.columns) == 1 and sep != options.sep and sep in str(table.columns[0]):
+            raise ValueError(
+                f"one column alone, {str(table.columns[0])[:60]!r}; say what is between cells: --sep '{word}'"
+            )
+    return table
 
 
 def _from_narwhals(name: str, table: Any) -> pd.DataFrame:

@@ -68,7 +68,7 @@ class Forecaster(BaseEstimator):
             (default: ``"quantile"``)
         quantiles (sequence): Levels of the quantiles of a forecast. (default: ``(0.05, 0.5, 0.95)``)
         val_size (float): Share of the rows, the last ones, that choose the epoch and the widths. (default: ``0.125``)
-        missing (float or sequence, optional): What stands for a missing reading beside an empty cell.
+        missing (float, str or sequence, optional): What stands for a missing reading beside an empty cell.
             (default: ``None``)
         profile (bool): Whether the usual reading is an input. (default: ``True``)
         holidays (str, optional): Country whose holidays are an input, such as ``"DE"``; needs the package
@@ -102,7 +102,7 @@ class Forecaster(BaseEstimator):
         likelihood: str | None = "quantile",
         quantiles: Sequence[float] = LEVELS,
         val_size: float = 0.125,
-        missing: float | Sequence[float] | None = None,
+        missing: float | str | Sequence[float | str] | None = None,
         profile: bool = True,
         holidays: str | None = None,
         new_sensors: bool = False,
@@ -482,8 +482,7 @@ class Forecaster(BaseEstimator):
     def streamed(self) -> StreamedForecaster:
         """Return what forecasts from windows of readings as they come, without covariates."""
         check_is_fitted(self)
-        missing = np.atleast_1d([] if self.missing is None else self.missing).tolist()
-        return StreamedForecaster(self.model_, missing[0] if len(missing) == 1 else None)
+        return StreamedForecaster(self.model_, self.missing)
 
     # Saving --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from .clock import make_clock
 from .forecaster import Forecasts
 from .panel import Panel
 from .recipe import duration
+from .tables import Missing
 from .trained import Trained, level_name
 
 
@@ -19,7 +20,7 @@ class StreamedForecaster:
 
     Args:
         model: The trained forecaster.
-        missing: Reading that stands for a missing one; ``None`` if none does.
+        missing: What stands for a missing reading; ``None`` if nothing does.
 
     Raises:
         ValueError: If the forecaster needs covariates, or reads several channels of each sensor.
@@ -27,7 +28,7 @@ class StreamedForecaster:
 
     is_probabilistic = True
 
-    def __init__(self, model: Trained, missing: float | None = None) -> None:
+    def __init__(self, model: Trained, missing: Missing = None) -> None:
         recipe = model.recipe
         if recipe.past is not None or recipe.future is not None:
             raise ValueError(

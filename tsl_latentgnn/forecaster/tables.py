@@ -17,6 +17,9 @@ from .._ending import drop_output
 from .._files import replacing
 from .forecaster import Forecasts
 
+#: Numbers and words that stand for a missing reading.
+Missing = float | str | Sequence[float | str] | None
+
 
 class Streamed(Protocol):
     """What forecasts window by window, as readings come: by a checkpoint, or by a folder that ``fit`` wrote."""
@@ -28,7 +31,11 @@ class Streamed(Protocol):
     window: int
     step: pd.Timedelta
     zone: str | None
-    missing: float | None
+
+    @property
+    def missing(self) -> Missing:
+        """What stands for a missing reading."""
+
     is_probabilistic: bool
 
     def __call__(
