@@ -19,7 +19,7 @@ NAMES = {
     "tsl_latentgnn.evaluation.edges_by_gap": "tsl_latentgnn.graphs.edges_by_gap",
     "tsl_latentgnn.engines.data_card.DataCard": "tsl_latentgnn.engines.callbacks.DataCard",
     "tsl_latentgnn.nn.LatentForecaster": "tsl_latentgnn.models.LatentForecaster",
-    "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.Forecaster",
+    "tsl_latentgnn.predict.Forecaster": "tsl_latentgnn.forecaster.CheckpointForecaster",
     "tsl_latentgnn.predict.read_rows": "tsl_latentgnn.forecaster.read_rows",
     "tsl_latentgnn.predict.roll": "tsl_latentgnn.forecaster.roll",
 }

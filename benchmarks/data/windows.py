@@ -157,7 +157,7 @@ def load_data(settings: Settings) -> ForecastingData:
     )
     datamodule.setup()
     if model.trained:
-        _mend_scaler(windows)
+        _mend_scaler(windows, datamodule.train_slice)
     else:
         model.cls.prepare(datamodule)
     return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
@@ -213,13 +213,13 @@ def _feed(windows: Any, splitter: Any, readings: np.ndarray) -> None:
     windows.set_mask(np.where(true, known, found))
 
 
-def _mend_scaler(windows: Any) -> None:
-    """Give a channel that is constant in the training part the scale 1, and the windows the scaler of the target.
+def _mend_scaler(windows: Any, training: Any) -> None:
+    """Give a channel that is constant in the rows ``training`` the scale 1, and the windows the scaler of the target.
 
     tsl means to do so, but the standard deviation of equal numbers is not 0 in float32.
     """
     scaler = windows.scalers["target"]
-    if not bool(torch.isfinite(scaler.bias).all()):
+    if windows.mask is not None and not bool(windows.mask[training].any()):
         raise ValueError("'mask' must hold a valid reading in the training part (got none).")
     constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
     scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 from tsl_latentgnn.engines import DataCard, LatentGNNPredictor
 from tsl_latentgnn.engines.clock import clock_features
-from tsl_latentgnn.forecaster import Forecaster
+from tsl_latentgnn.forecaster import CheckpointForecaster
 from tsl_latentgnn.forecaster.tables import to_frame
 from tsl_latentgnn.models import LatentGNNModel
 
@@ -118,7 +118,7 @@ def look(card, module, predictor):
 def check(data, encoded=(), missing=None):
     """Forecasts from raw readings against those that Lightning makes of the windows of the data module."""
     module, predictor = data.make(), data.predictor().eval()
-    forecaster = Forecaster(
+    forecaster = CheckpointForecaster(
         predictor.model, look(DataCard(SENSORS, encoded, missing), module, predictor)
     )
     windows = data.windows
@@ -397,7 +397,7 @@ def test_a_training_from_start_to_forecast(tmp_path):
     trainer = make_trainer(tmp_path, 1, [DataCard(SENSORS, ["day"])], limit_train_batches=1)
     trainer.fit(predictor, datamodule=module)
     trainer.save_checkpoint(tmp_path / "model.ckpt")
-    forecaster = Forecaster.from_checkpoint(tmp_path / "model.ckpt")
+    forecaster = CheckpointForecaster.from_checkpoint(tmp_path / "model.ckpt")
     batch = data.windows[[7]]
     issued = [data.windows.index[7 + WINDOW - 1]]
     with torch.no_grad():

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small import SENSORS, WINDOW, expected, write_checkpoint
+from small_checkpoint import SENSORS, WINDOW, expected, write_checkpoint
 
 pytestmark = pytest.mark.tsl
 

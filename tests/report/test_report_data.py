@@ -143,7 +143,6 @@ def test_edges_with_their_p_values(fitted, readings):
     np.testing.assert_allclose(graph["p_value"], edges["p_value"], rtol=6e-4)
     assert graph["on_map"]
     assert (graph["x"], graph["y"]) == ([11, 11.1, 11, 11.2], [48, 48.1, 48.2, 48.1])
-    assert "p_value" not in report_data(fitted, readings, windows=1)["graph"]
 
 
 def test_without_positions_there_is_a_layout(fitted, readings):

@@ -16,7 +16,7 @@ from tsl_latentgnn.forecaster.forecaster import Forecaster
 import numpy as np
 import pandas as pd
 import pytest
-from small import SENSORS, expected, make_readings, write_checkpoint
+from small_checkpoint import SENSORS, expected, make_readings, write_checkpoint
 
 pytestmark = pytest.mark.tsl
 
