@@ -162,3 +162,24 @@ def test_example(name, tmp_path):
     for figure in tmp_path.glob("*.png"):
         with Image.open(figure) as image:
             assert min(image.size) > 100
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own_data.md"])
+def test_a_table_of_ones_own(page, monkeypatch, tmp_path, capsys):
+    from tsl_latentgnn.forecaster import settings
+
+    import pandas as pd
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "MAX_STEPS", 20)
+    monkeypatch.setattr(settings, "MIN_STEPS", 20)
+    index = pd.date_range("2026-01-01", periods=900, freq="h")
+    table = pd.DataFrame(torch.randn(900, 3).numpy(), index, list("abc"))
+    text = (ROOT / page).read_text(encoding="utf-8")
+    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+    names = {"readings": table[:500], "later": table[500:]}
+    exec(compile(snippet, page, "exec"), names)
+    assert list(names["forecasts"]) == ["sensor", "time", "mean", "q05", "q50", "q95"]
+    assert len(names["forecasts"]) == 12 * 3
+    assert list(names["edges"]) == ["source", "target", "weight", "p_value", "kept"]
+    assert names["scores"].summary.loc["latentgnn", "mae"] > 0
