@@ -51,8 +51,8 @@ test: $(READY) ## Run the whole test suite
 test-avx2: $(READY) ## Run the tests of layers and models as on a CPU without bfloat16
 	ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/nn tests/models
 
-fuzz: $(READY) ## Try 26,000 wild arguments, inputs, tables and files
-	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/test_fuzz.py tests/forecaster/test_fuzz_readings.py --hypothesis-profile=long
+fuzz: $(READY) ## Try 28,000 wild arguments, inputs, layouts, tables and files
+	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) tests/test_fuzz.py tests/engines/test_fuzz_layouts.py tests/forecaster/test_fuzz_readings.py --hypothesis-profile=long
 
 coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
 	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) --cov
