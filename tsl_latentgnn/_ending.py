@@ -29,7 +29,7 @@ class Ended(BaseException):
 
 @contextmanager
 def ending_by_signals() -> Iterator[Whole]:
-    """Raise :class:`Ended` on SIGINT and SIGTERM.
+    """Raise :class:`Ended` on SIGINT and SIGTERM, where they come or at the latest at the end.
 
     Within the context manager of the function that it gives, the first signal waits, so that what is written there is
     whole; the second does not.
@@ -63,6 +63,8 @@ def ending_by_signals() -> Iterator[Whole]:
             signal.signal(number, end)
     try:
         yield whole
+        if came is not None:  # in code that lets no exception through, such as a destructor
+            raise Ended(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

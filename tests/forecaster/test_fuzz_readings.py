@@ -162,6 +162,9 @@ def test_command(checkpoint, capsys, lines, skip):
         assert "error: " in said
         assert max(map(len, said.splitlines())) < 800
         return
+    if not out:  # the readings of each window were too large for the model
+        assert "left out" in said
+        return
     found = pd.read_csv(io.StringIO(out), parse_dates=["time", "issued_at"])
     assert np.isfinite(found["forecast"]).all()
     if "left out" not in said:

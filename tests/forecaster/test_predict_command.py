@@ -340,3 +340,20 @@ def test_a_reader_that_has_seen_enough(checkpoint, readings):
     done = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout == "time,issued_at,sensor,forecast\n"
     assert done.stderr == "status 141\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_in_code_that_lets_no_exception_through_ends_it_in_the_end():
+    class Last:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def go_on(done):
+        with ending_by_signals():
+            Last()
+            done.append(True)
+
+    went_on = []
+    with pytest.raises(Ended, match="SIGTERM"):
+        go_on(went_on)
+    assert went_on

@@ -125,7 +125,7 @@ HEADER = "time,a,b,c\n"
         (HEADER + "2024-01-01,1,\uff11\uff12,3\n", r"got '\uff11\uff12' .*in ASCII digits"),
         (HEADER + "2024-01-01,1,1 000,3\n", r"got '1 000' of sensor b"),
         (HEADER + "2024-01-01,1,0x10,3\n", r"got '0x10' of sensor b"),
-        (HEADER + "2024-01-01,1,1e38,3\n", r"must be smaller than 1e\+19 \(got 1e\+38 of sensor b"),
+        (HEADER + "2024-01-01,1,1e38,3\n", r"must be smaller than 1e\+15 \(got 1e\+38 of sensor b"),
         (HEADER + "2024-01-01,1,-1e400,3\n", r"got -inf of sensor b in line 2"),
         (HEADER + "2024-01-01,1,2\n", r"must have 4 cells in each row \(got 3 in line 2\)"),
         (HEADER + "2024-01-01,1,2,3,4\n", r"must have 4 cells in each row \(got 5 in line 2\)"),

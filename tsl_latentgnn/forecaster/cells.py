@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: Readings are smaller: beyond, their square is no 32-bit number.
-LARGEST = 1e19
+#: Readings are smaller: the products of larger ones in a network are no 32-bit numbers.
+LARGEST = 1e15
 
 #: Words that can mean nothing but a missing reading, in any case.
 BLANK = frozenset({"", "nan", "na", "n/a", "<na>", "#n/a", "null", "none"})
