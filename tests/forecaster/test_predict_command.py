@@ -226,6 +226,8 @@ class Process:
         self.stdin, self.stdout, self.stderr = ends[0][1], ends[1][0], ends[2][0]
         self.pid = os.fork()
         if self.pid == 0:
+            # A shell that runs the tests in the background has it ignored.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             for number, end in enumerate(theirs):
                 os.dup2(end, number)
             os.closerange(3, 100)
