@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 from torch.autograd import Function
 
 from ..._checks import is_transformed
@@ -116,7 +116,7 @@ def _select(
 
 
 #: One operator to torch.compile, to which the number of blocks would make a program of its own for every batch size.
-_select_whole = torch.library.custom_op(
+_select_whole = library.custom_op(
     "tsl_latentgnn::select",
     _select,
     mutates_args=(),

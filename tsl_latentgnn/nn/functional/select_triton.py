@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
+from torch import Tensor, library
 
 #: Targets and sources of a tile of the first pass; the sources are the slots of a program as well.
 BLOCK_TARGETS = 64
@@ -270,7 +270,7 @@ def _row_limit(index: int) -> int:
     return MAX_ROW_BYTES if capability in LARGE else ROW_BYTES
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "tsl_latentgnn::select_sources",
     mutates_args=(),
     schema="(Tensor query, Tensor key, int k, float scale, Tensor? bias, Tensor? mask, bool self_loops, int memory)"
