@@ -48,6 +48,18 @@ def test_predict_forecasts_from_now_on(folder, capsys):
     pd.testing.assert_frame_equal(forecasts, expected, check_dtype=False, rtol=1e-5)
 
 
+def test_predict_adapts_its_quantiles(folder, capsys):
+    main(f"predict {folder}/model {folder}/readings.csv --adaptive --out {folder}/a.csv".split())
+    readings = pd.read_csv(folder / "readings.csv", index_col="time", parse_dates=True)
+    expected = Forecaster.load(folder / "model").predict(readings, adaptive=True)
+    forecasts = pd.read_csv(folder / "a.csv", parse_dates=["time"])
+    pd.testing.assert_frame_equal(forecasts, expected, check_dtype=False, rtol=1e-5)
+    assert not np.allclose(expected.q95, Forecaster.load(folder / "model").predict(readings).q95)
+    with pytest.raises(SystemExit):
+        main(f"predict {folder}/model - --adaptive".split())
+    assert "'--adaptive' must not be given" in capsys.readouterr().err
+
+
 def test_backtest_prints_the_table_and_keeps_the_forecasts(folder, capsys):
     main(
         f"backtest {folder}/model {folder}/readings.csv --windows 4 --by step --out {folder}/b.csv".split()

@@ -80,13 +80,15 @@ def _predict_table(options: argparse.Namespace) -> None:
     """Forecast by the whole table."""
     forecaster = load_forecaster(options)
     tables = read_tables(options, ("readings", "past", "future", "static"))
-    forecasts = forecaster.predict(**tables, step=options.step, quantiles=options.quantiles)
+    forecasts = forecaster.predict(**tables, step=options.step, quantiles=options.quantiles, adaptive=options.adaptive)
     write_table(forecasts, options.out)
 
 
 def _check(options: argparse.Namespace, is_folder: bool) -> None:
     """Refuse what does not go together."""
     out, readings = options.out, options.readings
+    if options.adaptive and (not is_folder or readings == "-"):
+        raise ValueError("'--adaptive' must not be given with a checkpoint or a stream")
     tables = {f"--{name}": getattr(options, name) for name in ("past", "future", "static")}
     given = {name: path for name, path in tables.items() if path is not None}
     if given and (not is_folder or readings == "-"):
@@ -266,6 +268,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="LEVEL",
         help="of a model that has a spread (default: those of the folder, or 0.05 0.5 0.95)",
+    )
+    parser.add_argument(
+        "--adaptive",
+        action="store_true",
+        help="let the quantiles follow how often those before held, in the rows of the table after the training",
     )
     parser.add_argument(
         "--on-error",

@@ -11,14 +11,11 @@ import pandas as pd
 
 from .._checks import check_int
 from .baselines import Baseline
-from .conformal import GRID, Conformal
 from .recipe import Recipe
 from .trained import Forecasts
 
 #: Name of the network in a table of scores.
 OWN = "latentgnn"
-#: How far one origin moves a level that is adapted, see :func:`adapt`.
-RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -127,42 +124,3 @@ def _mean(values: np.ndarray, axis: tuple[int, ...] | None = None) -> Any:
     total = np.where(there, values, 0.0).sum(axis, dtype=np.float64)
     count = there.sum(axis)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)[()]
-
-
-def adapt(
-    forecasts: Forecasts, conformal: Conformal, last: np.ndarray, floor: np.ndarray
-) -> Forecasts:
-    r"""Return forecasts whose quantiles follow how often those before them held, origin by origin.
-
-    .. math::
-        \tau_{t+1} = \tau_t + \gamma \big( \tau - \hat{F}_t \big), \qquad
-        \hat{F}_t = \text{the share of readings at or below the } \tau_t\text{-quantile of origin } t
-
-    for every level :math:`\tau`, with :math:`\gamma` = :data:`RATE` and :math:`\tau_t` kept in the range of the
-    calibration: adaptive conformal inference (`Gibbs and Candès, NeurIPS 2021 <https://arxiv.org/abs/2106.00170>`_).
-    An origin learns from those whose whole horizon is over by then.
-
-    Args:
-        forecasts: Forecasts of the origins, in the order of time.
-        conformal: Their widths.
-        last: Rows of the last readings before them.
-        floor: Lowest value of each channel.
-    """
-    horizon = forecasts.mean.shape[1]
-    wanted = np.array(forecasts.levels)
-    current, quantiles = wanted.copy(), np.empty_like(forecasts.quantiles)
-    waiting: list[int] = []
-    for origin, row in enumerate(last):
-        while waiting and last[waiting[0]] + horizon <= row:
-            before = waiting.pop(0)
-            y = forecasts.y[before][..., None]
-            below = np.where(np.isfinite(y), y <= quantiles[before], np.nan)
-            share = _mean(below, (0, 1, 2))
-            current = current + RATE * np.where(np.isfinite(share), wanted - share, 0.0)
-        order = np.sort(np.clip(current, GRID[0], GRID[-1])).tolist()
-        chosen = slice(origin, origin + 1)
-        parts = (forecasts.mean[chosen], forecasts.below[chosen], forecasts.above[chosen])
-        ranked = conformal.quantiles(order, *parts)
-        quantiles[chosen] = np.maximum(ranked, floor[:, None])[..., wanted.argsort().argsort()]
-        waiting.append(origin)
-    return forecasts._replace(quantiles=quantiles)

@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._checks import check_choice, check_float, check_int
 from ..models import LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
-from .backtest import Backtest, adapt, rolling_origins, score
+from .adaptive import forecast_adaptively
+from .backtest import Backtest, rolling_origins, score
 from .baselines import Baseline, baselines
 from .batches import Series, Windows
 from .columns import to_table
@@ -336,6 +337,7 @@ class Forecaster(BaseEstimator):
         step: int | None = None,
         quantiles: Sequence[float] | None = None,
         level: Sequence[float] | None = None,
+        adaptive: bool = False,
         unique_id: str = "unique_id",
         ds: str = "ds",
         y: str = "y",
@@ -353,6 +355,9 @@ class Forecaster(BaseEstimator):
                 last row)
             quantiles: Levels of the quantiles. (default: those of the forecaster)
             level: Percentages of central intervals, as ``[80, 95]``, in the place of ``quantiles``.
+            adaptive: Whether the quantiles follow how often those of the forecasts before held, in the rows of
+                ``readings`` that came after the training, see :mod:`tsl_latentgnn.forecaster.adaptive`.
+                (default: ``False``)
             unique_id: As for :meth:`fit`, as is the next one.
             ds: As for :meth:`fit`.
             y: As for :meth:`fit`.
@@ -385,7 +390,10 @@ class Forecaster(BaseEstimator):
         if step is not None:
             last = np.arange(model.window - 1, rows, check_int("step", step, 1))
         series = model.series(panel, past, future, **names)
-        forecasts = model.forecast(series, last, levels)
+        if adaptive and levels:
+            forecasts = forecast_adaptively(model, series, panel.index, last, step or 1, levels)
+        else:
+            forecasts = model.forecast(series, last, levels)
         return model.frame(panel, last, forecasts, with_origin=step is not None)
 
     def backtest(
@@ -415,8 +423,7 @@ class Forecaster(BaseEstimator):
             future: As for :meth:`predict`.
             quantiles: As for :meth:`predict`.
             level: As for :meth:`predict`.
-            adaptive: Whether the levels are adapted to how often the forecasts before held, see
-                :func:`~tsl_latentgnn.forecaster.backtest.adapt`. (default: ``False``)
+            adaptive: As for :meth:`predict`. (default: ``False``)
             unique_id: As for :meth:`fit`.
             ds: As for :meth:`fit`.
             y: As for :meth:`fit`.
@@ -442,9 +449,11 @@ class Forecaster(BaseEstimator):
                 stacklevel=2,
             )
         series = model.series(panel, past, future, **names, ahead=False)
-        forecasts = model.forecast(series, last, levels)
-        if adaptive and model.conformal is not None:
-            forecasts = adapt(forecasts, model.conformal, last, model.recipe.floor)
+        if adaptive and levels:
+            apart = model.recipe.horizon if step is None else step
+            forecasts = forecast_adaptively(model, series, panel.index, last, apart, levels)
+        else:
+            forecasts = model.forecast(series, last, levels)
         before = np.arange(model.window - 1, int(last[0]) - model.recipe.horizon + 1)
         rivals = _baselines(model, series, before)
         scores = score(forecasts, rivals, last, model.recipe, panel.index)
