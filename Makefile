@@ -18,6 +18,8 @@ NATIVE_READY := $(NATIVE)/.ready
 OLDEST := .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 SMOKE := .venv-smoke
+# Each is tried in an environment of its own, beside the packages that all need.
+SMOKE_EXTRAS := report serve tune deploy viz polars holidays
 AUDIT := .venv-audit
 # A release whose weakness PyPI knows, if it can be asked.
 ADVISORIES := https://pypi.org/pypi/torch/2.6.0/json
@@ -91,15 +93,23 @@ $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 test-oldest: $(OLDEST_READY) ## Run the test suite on the oldest supported versions (Python 3.11)
 	OMP_NUM_THREADS=1 $(OLDEST)/$(PYTEST)
 
-dist: $(READY) ## Build wheel and sdist, and try each in an empty environment
+dist: $(READY) ## Build wheel and sdist, and try each, and each extra, in an empty environment
 	rm -rf build dist
 	$(BIN)/python -m build
 	for file in dist/*.whl dist/*.tar.gz; do \
 		rm -rf $(SMOKE) && $(PYTHON) -m venv $(SMOKE) && \
 		$(SMOKE)/$(PIP_INSTALL) -c constraints.txt $$file && \
 		$(SMOKE)/bin/python -I tests/smoke.py || exit 1; \
+		for extra in $(SMOKE_EXTRAS); do \
+			rm -rf $(SMOKE)-$$extra && $(PYTHON) -m venv $(SMOKE)-$$extra && \
+			$(SMOKE)/bin/python -c "import site; print(site.getsitepackages()[0])" > \
+				$$(echo $(SMOKE)-$$extra/lib/python3*/site-packages)/base.pth && \
+			$(SMOKE)-$$extra/$(PIP_INSTALL) -c constraints.txt "$$file[$$extra]" && \
+			$(SMOKE)-$$extra/bin/python -I tests/smoke_extras.py $$extra && \
+			rm -rf $(SMOKE)-$$extra || exit 1; \
+		done; \
 	done
 
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE) $(AUDIT) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE)* $(AUDIT) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -80,7 +80,9 @@ def _predict_table(options: argparse.Namespace) -> None:
     """Forecast by the whole table."""
     forecaster = load_forecaster(options)
     tables = read_tables(options, ("readings", "past", "future", "static"))
-    forecasts = forecaster.predict(**tables, step=options.step, quantiles=options.quantiles, adaptive=options.adaptive)
+    forecasts = forecaster.predict(
+        **tables, step=options.step, quantiles=options.quantiles, adaptive=options.adaptive
+    )
     write_table(forecasts, options.out)
 
 
