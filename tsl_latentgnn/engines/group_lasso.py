@@ -90,6 +90,16 @@ class GroupLasso(Callback):
             self._hooks.pop().remove()
 
 
+def can_shrink(model: Module) -> bool:
+    """Whether all graphs of a model are static ones of signed weights."""
+    learners = [module for module in model.modules() if isinstance(module, GraphLearner)]
+    return bool(learners) and all(map(_is_static, learners))
+
+
+def _is_static(learner: GraphLearner) -> bool:
+    return learner.signed and learner.static == "full" and not learner.dynamic
+
+
 def static_weights(model: Module) -> dict[int, Tensor]:
     """The static signed weights ``[N, C, H]`` of a model by their identity, each once.
 
@@ -97,7 +107,7 @@ def static_weights(model: Module) -> dict[int, Tensor]:
         ValueError: If there are none, or what an edge weighs is not in them alone.
     """
     learners = [module for module in model.modules() if isinstance(module, GraphLearner)]
-    unfit = [each for each in learners if not each.signed or each.static != "full" or each.dynamic]
+    unfit = [each for each in learners if not _is_static(each)]
     if unfit or not learners:
         came = f"{type(model).__name__} without a latent graph"
         if unfit:
