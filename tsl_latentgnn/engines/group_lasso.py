@@ -9,12 +9,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from .._checks import check_float
 from ..nn import GraphLearner
 
-#: Shrinkage of an edge by an optimizer step, as a share of the learning rate.
-STRENGTH = 0.3
+#: Standard errors of the mean gradient of all windows that an edge must withstand, and the largest strength by them:
+#: of few batches, all of Adam's steps agree.
+ERRORS, MAX_STRENGTH = 2.0, 0.5
 
 
 class GroupLasso(Callback):
@@ -32,8 +34,10 @@ class GroupLasso(Callback):
 
     A step of Adam is as long as the learning rate where the gradients of the batches agree, and shorter, by their mean
     over their spread, where they do not; the scale of the loss and the number of nodes have no part in it. So
-    :math:`\lambda` is without unit: the agreement below which an edge goes. The default is for Adam and its kin. It is
-    meant to be kept from 20 to 500 nodes; a larger one gives fewer edges, each of them weaker.
+    :math:`\lambda` is without unit: the agreement below which an edge goes. By chance, the gradients of an edge of no
+    use agree by about :math:`1 / \sqrt{M}` over the :math:`M` steps of one pass through the data, and the default is
+    twice that, :math:`\min(2 / \sqrt{M},\, 0.5)`, for Adam and its kin, and any number of nodes. A larger one gives
+    fewer edges, each of them weaker.
 
     It has no state of its own, so that a training that goes on does as one that was never ended; where gradients are
     accumulated it follows the steps of the optimizer, not the batches. Every process of a distributed training does
@@ -45,16 +49,16 @@ class GroupLasso(Callback):
         trainer = Trainer(callbacks=[GroupLasso()])
 
     Args:
-        strength (float): Strength :math:`\lambda`. (default: ``0.3``)
+        strength (float, optional): Strength :math:`\lambda`. (default: by the data, as above)
 
     Raises:
         TypeError: If ``strength`` is not a number.
-        ValueError: If it is negative or, when the training starts, there are no static signed weights, or no optimizer
-            trains them.
+        ValueError: If it is negative or, when the training starts, there are no static signed weights, no optimizer
+            trains them, or the data have no length to take a strength from.
     """
 
-    def __init__(self, strength: float = STRENGTH) -> None:
-        self.strength = check_float("strength", strength, 0.0)
+    def __init__(self, strength: float | None = None) -> None:
+        self.strength = None if strength is None else check_float("strength", strength, 0.0)
         self._hooks: list[Any] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,12 +68,13 @@ class GroupLasso(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, each step of an optimizer is followed by one of the penalty."""
         weights = static_weights(pl_module)
+        strength = default_strength(trainer) if self.strength is None else self.strength
 
         def shrink_after(optimizer: Optimizer, *_: Any) -> None:
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     if id(weight) in weights:
-                        shrink(weight, self.strength * float(group["lr"]))
+                        shrink(weight, strength * float(group["lr"]))
 
         trained = {
             id(weight)
@@ -88,6 +93,23 @@ class GroupLasso(Callback):
         """Leave the optimizers as they were made."""
         while self._hooks:
             self._hooks.pop().remove()
+
+
+def default_strength(trainer: Trainer) -> float:
+    """Strength by the optimizer steps of one pass through the data, whatever part of it an epoch is.
+
+    Raises:
+        ValueError: If the data have no length.
+    """
+    loaders: Any = trainer.train_dataloader
+    try:
+        batches = max(map(len, tree_leaves(loaders)))
+    except TypeError:
+        raise ValueError(
+            "'strength' must be given to a GroupLasso for training data without a length (got None)."
+        ) from None
+    steps = batches / trainer.accumulate_grad_batches
+    return min(ERRORS / max(1.0, steps) ** 0.5, MAX_STRENGTH)
 
 
 def can_shrink(model: Module) -> bool:
