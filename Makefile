@@ -24,6 +24,8 @@ ADVISORIES := https://pypi.org/pypi/torch/2.6.0/json
 # Compiled where they are first imported: most modules never are.
 PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
 EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,report,viz,polars,holidays,dev]"
+# Those that come with the tool: no network is needed.
+SCHEMA := $(BIN)/check-jsonschema -q --builtin-schema vendor.
 # Two processes of one thread each.
 PYTEST := bin/python -m pytest -n 2 --dist worksteal
 
@@ -57,10 +59,15 @@ fuzz: $(READY) ## Try 28,000 wild arguments, inputs, layouts, tables and files
 coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
 	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) --cov
 
-lint: $(READY) ## Check style and types (ruff, mypy)
+lint: $(READY) ## Check style, types and what GitHub reads (ruff, mypy, schemas)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(SCHEMA)github-workflows .github/workflows/*.yml
+	$(SCHEMA)github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA)dependabot .github/dependabot.yml
+	$(SCHEMA)citation-file-format CITATION.cff
 
 audit: ## Look up known vulnerabilities of the tested versions; skipped where PyPI's advisories cannot be reached
 	@$(PYTHON) -c "import json, urllib.request as u; assert json.load(u.urlopen('$(ADVISORIES)', timeout=10))['vulnerabilities']" 2> /dev/null || \
