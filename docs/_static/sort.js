@@ -1,8 +1,10 @@
 // A click on the head of a column sorts the rows of its table; a second one turns them round.
 document.addEventListener("DOMContentLoaded", () => {
+  const units = { ms: 1e-3, GiB: 1024 };  // beside s and MiB
   const number = (text) => {
-    const found = text.replace(/[,\s](?=\d{3})/g, "").replace("−", "-").match(/^[*<≤≥ ]*(-?\+?\d+(\.\d+)?)/);
-    return found ? parseFloat(found[1]) : null;
+    const plain = text.replace(/,(?=\d{3})/g, "").replace("−", "-");
+    const found = plain.match(/^[<≤≥ ]*([-+]?\d+(?:\.\d+)?)(?: \/ [\d.]+)?(?: (ms|GiB)\b)?/);
+    return found ? parseFloat(found[1]) * (units[found[2]] ?? 1) : null;
   };
   const compare = (a, b) => {
     const [x, y] = [number(a), number(b)];
