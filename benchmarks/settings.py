@@ -72,6 +72,7 @@ class DatasetChoice:
     scaler: Any
     input_mask: bool
     future_u: bool
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Settings:
     epochs: int
     patience: int
     batch_size: int
+    score_test: bool
     grad_clip_val: float | None
     workers: int
     num_threads: int | None

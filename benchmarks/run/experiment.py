@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -61,7 +63,7 @@ class Outcome(NamedTuple):
 
 
 def fit_and_score(settings: Settings) -> Outcome:
-    """Train a model and score its best weights on the validation and test parts.
+    """Train a model and score its best weights on the validation and, unless ``score_test`` is false, the test part.
 
     Raises:
         ValueError: If a value does not fit; the message names the key.
@@ -89,6 +91,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     for message in (r"You called `self.log\(.*no logger", "Checkpoint directory .* exists"):
         warnings.filterwarnings("ignore", message)
     reset_peak_memory()
+    before = time.process_time()
     with fabric.rank_zero_first():  # tsl builds files
         data = load_data(settings)
     if trained and data.datamodule.train_len < settings.batch_size:
@@ -141,8 +144,11 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
 
         predictor.freeze()
         (val,) = trainer.validate(predictor, datamodule=data.datamodule, verbose=False)
-        (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+        test: Mapping[str, float] = {}
+        if settings.score_test:
+            (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
     device = trainer.strategy.root_device
+    resumed = settings.ckpt_path is not None
     marks = data.marks()
     progress: Any = trainer.fit_loop.epoch_progress
     record = {
@@ -156,6 +162,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         "seconds_per_epoch": statistics.median(timer.seconds) if timer.seconds else None,
         # Where a resumed run had been stopped early, Lightning's `current_epoch` is one too low.
         "epochs": progress.current.processed,
+        # Of all threads; of a run that went on there is only the rest.
+        "cpu_minutes": None if resumed else (time.process_time() - before) / 60,
         "peak_mib": peak_memory_mib(device),
         "settings": settings.recorded(),
         **environment(device, command_line()),
