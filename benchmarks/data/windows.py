@@ -174,7 +174,7 @@ def load_data(settings: Settings) -> ForecastingData:
     if model.trained:
         _mend_scaler(windows, datamodule.train_slice)
     else:
-        model.cls.prepare(datamodule)
+        model.cls.prepare(datamodule, **model.hparams)
     return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
 
 

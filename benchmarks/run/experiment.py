@@ -176,7 +176,8 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     model, scheduler = settings.model, settings.lr_scheduler
     model_kwargs = data.model_kwargs()
     model.cls.filter_model_args_(model_kwargs)
-    model_kwargs.update(model.hparams)
+    if model.trained:  # the others have had theirs
+        model_kwargs.update(model.hparams)
     edges = model_kwargs.get("candidates")
     if edges == "connectivity":  # the model restricts its own graph to that of the dataset
         model_kwargs["candidates"] = data.windows.edge_index
