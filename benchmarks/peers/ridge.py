@@ -48,8 +48,8 @@ class RidgePeer(Peer):
 def inputs(series: Series, last: np.ndarray, sensor: int) -> np.ndarray:
     """Return what a sensor's regression sees after some rows ``[rows f]``.
 
-    These are the last reading, the others of the window relative to it, a sine and a cosine of the time of day and, with
-    a profile, what is usual now and at each step to come, relative to the last reading.
+    These are the last reading, the others of the window relative to it, a sine and a cosine of the time of day and,
+    with a profile, what is usual now and at each step to come, relative to the last reading.
     """
     now = series.seen[last, sensor][:, None]
     before = last[:, None] - np.arange(1, series.window)

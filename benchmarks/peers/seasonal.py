@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tsl_latentgnn.forecaster.baselines import season_steps
+
 import numpy as np
 import pandas as pd
-
-from tsl_latentgnn.forecaster.baselines import season_steps
 
 from benchmarks.peers.peer import Forecaster, Peer, Series
 

@@ -81,9 +81,10 @@ def neighbors(series: Series) -> np.ndarray:
 def inputs(series: Series, last: np.ndarray, step: int, near: np.ndarray) -> np.ndarray:
     """Return what the trees of a step see after some rows, ``[rows * n, f]`` in float32.
 
-    In turn: number of the sensor, share of the day, last reading, its difference from each other one of the window, mean
-    and standard deviation of the window; last reading of each neighbor, and its change over the window; mean of all last
-    readings, and its change; with a profile, what is usual now and at the step, each also relative to the last reading.
+    In turn: number of the sensor, share of the day, last reading, its difference from each other one of the window,
+    mean and standard deviation of the window; last reading of each neighbor, then their changes over the window; mean
+    of all last readings, and its change; with a profile, what is usual now, and at the step, each also relative to the
+    last reading.
     """
     rows, sensors = len(last), series.seen.shape[1]
     window = series.seen[last[:, None] - np.arange(series.window)]  # the last one first
