@@ -36,7 +36,7 @@ from benchmarks.run.provenance import (
     reset_peak_memory,
 )
 from benchmarks.run.resume import find_last, number_run
-from benchmarks.settings import Settings, flatten
+from benchmarks.settings import Settings, complete_settings, flatten
 
 #: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
 #: metrics so far come from the checkpoint.
@@ -117,7 +117,11 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     anew = "or train from the start with ckpt_path=null"
     same = "the dataset, model and settings of its run (config.yaml in its folder)"
     fits = partial(
-        check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
+        check_fits,
+        predictor=predictor,
+        about=about,
+        advice=f"Start with {same}, {anew}.",
+        defaults={key: value for key, value in complete_settings({}).items() if key in about},
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
     cards = data.cards(settings.model.cls)
