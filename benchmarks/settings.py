@@ -116,6 +116,7 @@ class Settings:
     tags: Sequence[str]
     ckpt_path: str | None
     results_file: str
+    keep_forecasts: str | None
     run_root: str
 
     @classmethod

@@ -27,6 +27,7 @@ from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE
 
 from benchmarks.data.windows import ForecastingData, load_data
 from benchmarks.report.records import collect_errors, metric_key
+from benchmarks.run.forecasts import check_path, keep_forecasts
 from benchmarks.run.launch import keep_float16, start_processes
 from benchmarks.run.provenance import (
     EpochTimer,
@@ -69,6 +70,13 @@ def fit_and_score(settings: Settings) -> Outcome:
         ValueError: If a value does not fit; the message names the key.
     """
     fabric = start_processes(settings.trainer)
+    if settings.keep_forecasts is not None:
+        check_path(settings.keep_forecasts)
+        if fabric.world_size > 1:
+            raise ValueError(
+                "'keep_forecasts' must be null with several processes, each of which has its share of the windows "
+                f"(got {settings.keep_forecasts!r} and {fabric.world_size} processes)."
+            )
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)  # to start processes is to divide the threads
     run_dir, path = settings.run_dir, settings.ckpt_path
@@ -151,6 +159,9 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         test: Mapping[str, float] = {}
         if settings.score_test:
             (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+        if settings.keep_forecasts is not None:
+            parts = ("val", "test") if settings.score_test else ("val",)
+            keep_forecasts(settings.keep_forecasts, predictor, data, parts)
     device = trainer.strategy.root_device
     resumed = settings.ckpt_path is not None
     marks = data.marks()
