@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.data.systems import System, linear_var
+from benchmarks.studies import graph_recovery, graph_systems
+from benchmarks.studies.graph_systems import score
+from benchmarks.studies.graph_worker import find
+
+pytestmark = pytest.mark.tsl
+
+
+@pytest.fixture
+def arguments(tmp_path, monkeypatch):
+    small = {"var30": lambda seed: linear_var(seed, nodes=5, steps=600)}
+    small["empty50"] = lambda seed: linear_var(seed, nodes=5, parents=0, steps=600)
+    monkeypatch.setattr(graph_systems, "SYSTEMS", small)
+    monkeypatch.setattr(graph_systems, "GROWTH", {})
+    given = ["--parts", "systems", "--systems", "var30", "empty50", "--seeds", "1", "2"]
+    return [*given, "--run-dir", str(tmp_path), "--methods"]
+
+
+def cells(text, title):
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith(f"| {title} |")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def in_this_process(system, method, limit):
+    found, forecast = find(method, system.series)
+    held = {"scores": found.scores, "edges": found.edges, "order": found.order}
+    facts = score(system, {**held, "forecast": forecast, "seconds": 1.0, "peak_mib": 2.0})
+    return {"limit_s": limit, "limited": False, "nodes": 5, "edges": 10, **facts}
+
+
+def test_each_is_run_once(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(graph_systems, "measure", in_this_process)
+    graph_recovery.main([*arguments, "ridge"])
+    records = graph_systems.read_lines(tmp_path / "systems.jsonl")
+    assert [(r["system"], r["seed"]) for r in records] == [
+        *(("var30", 1), ("var30", 2), ("empty50", 1), ("empty50", 2))
+    ]
+    assert records[2]["scores"] is None  # nothing to find
+    assert records[0]["command"].startswith("python -m benchmarks graph-recovery --parts systems")
+    assert "scipy" in records[0]["versions"]
+    text = capsys.readouterr().out
+    first, empty = cells(text, "ridge")
+    ratios = [r["mse"] / r["floor"] for r in records[:2]]
+    assert first[1] == "1, 2"
+    assert first[9].startswith(f"{np.mean(ratios):.4f} ± ")
+    assert empty[2] == "\N{EN DASH}"
+
+    def fail(*_, **__):
+        raise AssertionError("was run again")
+
+    monkeypatch.setattr(graph_systems, "measure", fail)
+    graph_recovery.main([*arguments, "ridge"])
+    assert capsys.readouterr().out == text
+    graph_recovery.main([*arguments, "partial", "--no-training"])
+    assert "partial" not in capsys.readouterr().out.partition("### ")[2]
+    with pytest.raises(AssertionError, match="was run again"):
+        graph_recovery.main([*arguments, "partial"])
+
+
+def test_a_process_of_its_own():
+    system = linear_var(1, nodes=5, steps=600)
+    facts = graph_systems.measure(system, "ridge", 60.0)
+    expected = in_this_process(system, "ridge", 60.0)
+    assert facts["scores"] == expected["scores"]
+    assert 0.9 < facts["mse"] / facts["floor"] < 1.2
+    assert facts["mse"] == pytest.approx(expected["mse"], rel=1e-9)
+    assert facts["found"] is None  # ridge has no edges
+    assert facts["seconds"] > 0
+    assert facts["peak_mib"] > 20
+
+
+def test_a_method_that_takes_too_long(arguments, tmp_path, monkeypatch, capsys):
+    calls = []
+    real = graph_systems.subprocess.run
+
+    def run(command, **options):
+        if command[0] == "git":  # which is asked for the revision
+            return real(command, **options)
+        calls.append(command[3])
+        return SimpleNamespace(returncode=-signal.SIGXCPU, stderr="")
+
+    monkeypatch.setattr(graph_systems.subprocess, "run", run)
+    graph_recovery.main([*arguments, "pcmci", "--limit", "7"])
+    assert calls == ["pcmci"] * 2  # the second seed of a system is not tried
+    assert all(r["limited"] for r in graph_systems.read_lines(tmp_path / "systems.jsonl"))
+    table, *_ = cells(capsys.readouterr().out, "PCMCI, BH")
+    assert table[1] == "stopped at 7 s"
+
+
+def test_a_method_that_fails_says_why(arguments, monkeypatch):
+    done = SimpleNamespace(returncode=1, stderr="No module named 'tigramite'")
+    monkeypatch.setattr(graph_systems.subprocess, "run", lambda *_, **__: done)
+    with pytest.raises(RuntimeError, match="pcmci failed:\nNo module named 'tigramite'"):
+        graph_recovery.main([*arguments, "pcmci"])
+
+
+def test_scores_are_those_of_the_rule_and_of_the_ranking():
+    true = np.array([[0, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+    series = np.arange(30.0).reshape(10, 3)
+    scores = np.array([[9.0, 3.0, 1.0], [0.0, 9.0, 0.5], [0.1, 0.2, 9.0]])
+    held = {"scores": scores, "edges": scores > 0.7, "order": 2, "seconds": 1.0, "peak_mib": 2.0}
+    forecast = series[8:] + 2.0
+    facts = score(System(series, true), {**held, "forecast": forecast})
+    assert facts["found"] == 2  # the diagonal is none
+    found = facts["scores"]
+    assert (found["precision"], found["recall"], found["FDR"], found["SHD"]) == (0.5, 0.5, 0.5, 2)
+    assert found["AUROC"] == pytest.approx(7 / 8)  # 0.5 is below 1.0 alone
+    assert (facts["mse"], facts["floor"]) == (4.0, None)
+    assert facts["variance"] == pytest.approx(series[8:].var(0).mean())
