@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -25,7 +23,7 @@ from benchmarks.report.records import append_record, to_markdown
 from benchmarks.report.table import mean_std
 from benchmarks.run.provenance import describe, environment
 from benchmarks.studies.graph_peers import PEERS
-from benchmarks.studies.graph_worker import BEFORE_TEST
+from benchmarks.studies.graph_worker import BEFORE_TEST, Worker
 
 #: The methods by their names in the tables.
 TITLES = {
@@ -51,29 +49,26 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
     path = options.run_dir / "systems.jsonl"
     found = read_lines(path)
     generators = {**SYSTEMS, **GROWTH}
-    for name, seed in itertools.product(options.systems, options.seeds):
-        if name in GROWTH and seed != options.seeds[0]:
-            continue
-        system = None
-        for method in options.methods:
-            key = (name, seed, method)
-            again = [r for r in found if (r["system"], r["method"]) == (name, method)]
-            if options.no_training or any(r["limited"] or r["seed"] == seed for r in again):
+    with contextlib.ExitStack() as stack:
+        worker: Worker | None = None
+        for name, seed in itertools.product(options.systems, options.seeds):
+            if name in GROWTH and seed != options.seeds[0]:
                 continue
-            system = system or generators[name](seed)
-            facts = measure(system, method, options.limit)
-            record = {**dict(zip(("system", "seed", "method"), key, strict=True)), **facts}
-            where = environment(torch.device("cpu"), options.command)
-            where["versions"].update(_versions())
-            record = {**record, **where}
-            append_record(path, record)
-            found.append(record)
-    chosen = (options.systems, options.seeds, options.methods)
-    return [
-        r
-        for r in found
-        if all(r[k] in c for k, c in zip(("system", "seed", "method"), chosen, strict=True))
-    ]
+            system = None
+            for method in options.methods:
+                known = [r for r in found if (r["system"], r["method"]) == (name, method)]
+                if options.no_training or any(r["limited"] or r["seed"] == seed for r in known):
+                    continue
+                system = system or generators[name](seed)
+                worker = worker or stack.enter_context(Worker())
+                where = environment(torch.device("cpu"), options.command)
+                where["versions"].update(_versions())
+                facts = measure(worker, system, method, options.limit)
+                record = {"system": name, "seed": seed, "method": method, **facts, **where}
+                append_record(path, record)
+                found.append(record)
+    chosen = {"system": options.systems, "seed": options.seeds, "method": options.methods}
+    return [r for r in found if all(r[key] in values for key, values in chosen.items())]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -81,43 +76,33 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def measure(system: System, method: str, limit: float) -> dict[str, Any]:
+def measure(worker: Worker, system: System, method: str, limit: float) -> dict[str, Any]:
     """Run a method in a process of its own, and score what it finds.
 
     Args:
+        worker: What starts the process.
         system: Series with their causes.
         method: A key of :data:`TITLES`.
         limit: Seconds of the processor after which it is ended.
 
     Returns:
-        dict: ``limited``, whether it was ended, in which case the rest is ``None``; ``seconds``, ``peak_mib``,
-        ``order``; ``scores`` of :func:`tsl_latentgnn.graphs.recovery`; ``found``, the number of edges; ``mse`` and
-        ``floor`` of the forecasts of the test part and ``variance`` of its readings.
+        dict: ``limited``, whether it was ended, in which case the rest is ``None``; ``seconds``; ``peak_mib``, beyond
+        the libraries; ``order``; ``scores`` of :func:`tsl_latentgnn.graphs.recovery`; ``found``, the number of edges;
+        ``mse`` and ``floor`` of the forecasts of the test part and ``variance`` of its readings.
 
     Raises:
         RuntimeError: If the method fails; the message is its own.
     """
+    facts: dict[str, Any] = {"limit_s": limit, "limited": False}
+    facts |= {"nodes": len(system.graph), "edges": int(system.graph.sum())}
     with tempfile.TemporaryDirectory() as folder:
         source, goal = Path(folder, "series.npy"), Path(folder, "found.npz")
         np.save(source, system.series)
-        module = "benchmarks.studies.graph_worker"
-        command = [sys.executable, "-m", module, method, str(source), str(goal), str(limit)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        facts: dict[str, Any] = {"limit_s": limit, "limited": done.returncode == -signal.SIGXCPU}
-        facts |= dict(
-            zip(("nodes", "edges"), (system.graph.shape[0], int(system.graph.sum())), strict=True)
-        )
-        if facts["limited"]:
-            return {
-                **facts,
-                **dict.fromkeys(
-                    ("seconds", "peak_mib", "order", "scores", "found", "mse", "floor")
-                ),
-            }
-        if done.returncode:
-            raise RuntimeError(f"{method} failed:\n{done.stderr[-2000:]}")
-        with np.load(goal) as held:
-            return {**facts, **score(system, dict(held))}
+        if worker.run(method, source, goal, limit):
+            with np.load(goal) as held:
+                return {**facts, **score(system, dict(held))}
+    nothing = ("seconds", "peak_mib", "order", "scores", "found", "mse", "floor", "variance")
+    return {**facts, "limited": True, **dict.fromkeys(nothing)}
 
 
 def score(system: System, held: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,7 +164,7 @@ def _table(runs: Sequence[Record]) -> str:
         "MSE / variance",
         "MSE / floor",
         "CPU s",
-        "Peak MiB",
+        "MiB",
     ]
     rows = []
     for method, group in _by_method(runs).items():

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import signal
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 from benchmarks.data.systems import System, linear_var
 from benchmarks.studies import graph_recovery, graph_systems
 from benchmarks.studies.graph_systems import score
-from benchmarks.studies.graph_worker import find
+from benchmarks.studies.graph_worker import Worker, find
 
 pytestmark = pytest.mark.tsl
 
@@ -29,15 +26,26 @@ def cells(text, title):
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def in_this_process(system, method, limit):
-    found, forecast = find(method, system.series)
-    held = {"scores": found.scores, "edges": found.edges, "order": found.order}
-    facts = score(system, {**held, "forecast": forecast, "seconds": 1.0, "peak_mib": 2.0})
-    return {"limit_s": limit, "limited": False, "nodes": 5, "edges": 10, **facts}
+class Here:
+    """Runs the methods in this process."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def run(self, method, source, goal, seconds):
+        found, forecast = find(method, np.load(source))
+        optional = {"edges": found.edges, "forecast": forecast}
+        optional = {name: value for name, value in optional.items() if value is not None}
+        held = {"scores": found.scores, "order": found.order, "seconds": 1.5, "peak_mib": 2.0}
+        np.savez(goal, **held, **optional)
+        return True
 
 
 def test_each_is_run_once(arguments, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(graph_systems, "measure", in_this_process)
+    monkeypatch.setattr(graph_systems, "Worker", Here)
     graph_recovery.main([*arguments, "ridge"])
     records = graph_systems.read_lines(tmp_path / "systems.jsonl")
     assert [(r["system"], r["seed"]) for r in records] == [
@@ -65,41 +73,35 @@ def test_each_is_run_once(arguments, tmp_path, monkeypatch, capsys):
         graph_recovery.main([*arguments, "partial"])
 
 
-def test_a_process_of_its_own():
+def test_processes_of_their_own(tmp_path):
     system = linear_var(1, nodes=5, steps=600)
-    facts = graph_systems.measure(system, "ridge", 60.0)
-    expected = in_this_process(system, "ridge", 60.0)
-    assert facts["scores"] == expected["scores"]
+    with Worker() as worker:
+        facts = graph_systems.measure(worker, system, "ridge", 60.0)
+        wide = linear_var(1, nodes=100, steps=250)
+        ended = graph_systems.measure(worker, wide, "pcmci", 0.0)
+        with pytest.raises(RuntimeError, match="(?s)ridge failed: .*No such file"):
+            worker.run("ridge", tmp_path / "absent.npy", tmp_path / "found.npz", 60.0)
+        again = graph_systems.measure(worker, system, "ridge", 60.0)
+    expected = graph_systems.measure(Here(), system, "ridge", 60.0)
+    for name in ("scores", "found", "floor", "variance"):
+        assert facts[name] == again[name] == expected[name]
     assert 0.9 < facts["mse"] / facts["floor"] < 1.2
     assert facts["mse"] == pytest.approx(expected["mse"], rel=1e-9)
     assert facts["found"] is None  # ridge has no edges
-    assert facts["seconds"] > 0
-    assert facts["peak_mib"] > 20
+    assert 0 < facts["seconds"] < 60
+    assert 0 <= facts["peak_mib"] < 1000
+    assert (ended["limited"], ended["scores"], ended["seconds"]) == (True, None, None)
 
 
 def test_a_method_that_takes_too_long(arguments, tmp_path, monkeypatch, capsys):
     calls = []
-    real = graph_systems.subprocess.run
-
-    def run(command, **options):
-        if command[0] == "git":  # which is asked for the revision
-            return real(command, **options)
-        calls.append(command[3])
-        return SimpleNamespace(returncode=-signal.SIGXCPU, stderr="")
-
-    monkeypatch.setattr(graph_systems.subprocess, "run", run)
+    monkeypatch.setattr(Here, "run", lambda self, method, *_: calls.append(method) or False)
+    monkeypatch.setattr(graph_systems, "Worker", Here)
     graph_recovery.main([*arguments, "pcmci", "--limit", "7"])
     assert calls == ["pcmci"] * 2  # the second seed of a system is not tried
     assert all(r["limited"] for r in graph_systems.read_lines(tmp_path / "systems.jsonl"))
     table, *_ = cells(capsys.readouterr().out, "PCMCI, BH")
     assert table[1] == "stopped at 7 s"
-
-
-def test_a_method_that_fails_says_why(arguments, monkeypatch):
-    done = SimpleNamespace(returncode=1, stderr="No module named 'tigramite'")
-    monkeypatch.setattr(graph_systems.subprocess, "run", lambda *_, **__: done)
-    with pytest.raises(RuntimeError, match="pcmci failed:\nNo module named 'tigramite'"):
-        graph_recovery.main([*arguments, "pcmci"])
 
 
 def test_scores_are_those_of_the_rule_and_of_the_ranking():
