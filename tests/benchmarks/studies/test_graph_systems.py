@@ -79,7 +79,7 @@ def test_processes_of_their_own(tmp_path):
         facts = graph_systems.measure(worker, system, "ridge", 60.0)
         wide = linear_var(1, nodes=100, steps=250)
         ended = graph_systems.measure(worker, wide, "pcmci", 0.0)
-        with pytest.raises(RuntimeError, match="(?s)ridge failed: .*No such file"):
+        with pytest.raises(RuntimeError, match=r"(?s)ridge failed: .*No such file"):
             worker.run("ridge", tmp_path / "absent.npy", tmp_path / "found.npz", 60.0)
         again = graph_systems.measure(worker, system, "ridge", 60.0)
     expected = graph_systems.measure(Here(), system, "ridge", 60.0)
