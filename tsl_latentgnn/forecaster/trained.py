@@ -192,7 +192,9 @@ class Trained:
         label = np.array(names, dtype=object)
         columns = {"source": label[source], "target": label[target]}
         frame = pd.DataFrame({**columns, "weight": weights.double().numpy()[target, source]})
-        frame = frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+        frame = frame.sort_values(
+            "weight", ascending=False, key=abs, kind="stable", ignore_index=True
+        )
         return frame.assign(p_value=np.nan, kept=False)
 
     def frame(

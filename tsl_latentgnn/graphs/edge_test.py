@@ -28,12 +28,13 @@ LOSSES = ("absolute", "squared", "own")
 
 @dataclass(frozen=True)
 class EdgeTest:
-    """The edges that :func:`edge_test` tested, the heaviest first.
+    """The edges that :func:`edge_test` tested, the heaviest first, of either sign.
 
     Args:
         source: Source of each edge, a number of a node.
         target: Target of each edge.
-        weight: Its weight, averaged over windows, layers, heads and steps; 0 where it is not chosen.
+        weight: Its weight, averaged over windows, layers, heads and steps; 0 where it is not chosen. Of signed weights
+            the root mean square of the heads, with the sign of the largest.
         loss_difference: By how much the loss of the target grows when it is muted, on average over the windows.
         p_value: Chance of at least this growth, as sure as it is, if the edge were of no use.
         kept: Whether it is kept, at the false discovery rate ``fdr`` over all pairs of nodes.
@@ -111,7 +112,8 @@ def edge_test(
 ) -> EdgeTest:
     r"""Test which edges of a learned graph the forecast needs.
 
-    The weights of a target sum to 1 whether it has a source or not, so a weight alone says little. Here each edge
+    The weights of a target sum to 1 whether it has a source or not, so a weight alone says little; of a signed one, it
+    depends on the readings what it does to the forecast. Here each edge
     :math:`i \leftarrow j` is muted, and the loss of target :math:`i` is compared window by window with that of the
     whole graph, on windows that the model was not trained on:
 
@@ -134,9 +136,9 @@ def edge_test(
     source is kept where the model makes use of it. Where graphs differ from window to window (``dynamic=True``, or
     missing readings), :math:`d_t` is 0 in a window that has not chosen the edge, for nothing is lost there.
 
-    It takes as many forward passes as the targets have sources (with a graph for each step: in all steps of a window),
-    after the recurrence if ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the
-    windows.
+    It takes as many forward passes as the targets have sources, of signed weights those that are not zero (with a graph
+    for each step: in all steps of a window), after the recurrence if ``graph_at="state"``, and memory for the pairs
+    that are chosen at least once, not for the windows.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or
@@ -187,7 +189,7 @@ def edge_test(
     p_value = p_values(mean, variance, count, lag)
     kept = discoveries(p_value, nodes * (nodes - 1), fdr)
     target, source = np.divmod(sums.pairs, nodes)
-    order = np.argsort(-sums.weights, kind="stable")
+    order = np.argsort(-np.abs(sums.weights), kind="stable")
     return EdgeTest(
         source[order],
         target[order],
