@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from tsl_latentgnn import Forecaster
+from tsl_latentgnn.graphs import edge_test
+
 import numpy as np
 import pytest
 
 from benchmarks.data.systems import System, linear_var
-from benchmarks.studies import graph_recovery, graph_systems
+from benchmarks.studies import graph_ours, graph_recovery, graph_systems
 from benchmarks.studies.graph_systems import score
 from benchmarks.studies.graph_worker import Worker, find
 
@@ -117,3 +120,34 @@ def test_scores_are_those_of_the_rule_and_of_the_ranking():
     assert found["AUROC"] == pytest.approx(7 / 8)  # 0.5 is below 1.0 alone
     assert (facts["mse"], facts["floor"]) == (4.0, None)
     assert facts["variance"] == pytest.approx(series[8:].var(0).mean())
+
+
+def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch):
+    system = linear_var(3, nodes=5, steps=400)
+    seen = {}
+
+    def short(**options):
+        seen.update(options)
+        return Forecaster(**options, epochs=8, lr=0.02)
+
+    def test(network, batches, fdr):
+        seen["tested"] = np.concatenate([batch.y[:, 0, :, 0].numpy() for batch in batches])
+        return edge_test(network, batches, fdr=fdr)
+
+    monkeypatch.setattr(graph_ours, "Forecaster", short)
+    monkeypatch.setattr(graph_ours, "edge_test", test)
+    found, forecast = graph_ours.learn("discovery", system.series, 320)
+    assert seen["preset"] == "discovery"
+    tested = seen["tested"]
+    assert len(tested) == 40 + 80  # what chose the epoch, and what comes after
+    for node in range(5):  # scaled, otherwise the last readings
+        assert np.corrcoef(tested[:, node], system.series[280:, node])[0, 1] > 0.9999
+    off_diagonal = ~np.eye(5, dtype=bool)
+    kept = found.edges[off_diagonal]
+    assert kept.any()
+    # What is kept ranks above what is not.
+    ranked = found.scores[off_diagonal]
+    assert kept.all() or ranked[kept].min() > ranked[~kept].max()
+    error = ((forecast - system.series[320:]) ** 2).mean()
+    assert forecast.shape == (80, 5)
+    assert error < system.series[320:].var(0).mean()
