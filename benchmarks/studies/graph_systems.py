@@ -10,6 +10,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ TITLES = {
     "ridge": "ridge",
 }
 _PACKAGES = ("scipy", "scikit-learn", "tigramite", "lingam")
+#: Packages of the extra ``peers``.
+_NEEDS = {"pcmci": "tigramite", "varlingam": "lingam"}
 _NONE = "\N{EN DASH}"
 Record = Mapping[str, Any]
 
@@ -45,7 +48,17 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
 
     What is in ``systems.jsonl`` of the run folder is not run again. A method that came to the limit of its time on a
     system is not run on further seeds of it.
+
+    Raises:
+        ValueError: If a method needs a package that is not installed.
     """
+    for method in options.methods:
+        package = _NEEDS.get(method, "numpy")
+        if find_spec(package) is None and not options.no_training:
+            raise ValueError(
+                f"'--methods' must be those whose packages are installed (got {method} without {package}): "
+                'pip install -c constraints.txt ".[peers]", or name others.'
+            )
     path = options.run_dir / "systems.jsonl"
     found = read_lines(path)
     generators = {**SYSTEMS, **GROWTH}
@@ -60,7 +73,7 @@ def run_all(options: argparse.Namespace) -> list[dict[str, Any]]:
                 if options.no_training or any(r["limited"] or r["seed"] == seed for r in known):
                     continue
                 system = system or generators[name](seed)
-                worker = worker or stack.enter_context(Worker())
+                worker = worker or stack.enter_context(Worker(options.methods))
                 where = environment(torch.device("cpu"), options.command)
                 where["versions"].update(_versions())
                 facts = measure(worker, system, method, options.limit)

@@ -7,7 +7,6 @@ lengthen, its memory is what it takes on top of the libraries, and it can be end
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,8 +26,11 @@ from benchmarks.studies.graph_peers import PEERS, Found, ridge_forecast
 
 #: Share of the steps before the test part, whose forecasts are scored.
 BEFORE_TEST = 0.8
-#: What is slow to load. A job that needs one that is not installed fails, and says so.
-_PRELOADED = ("tigramite.pcmci", "tigramite.independence_tests.parcorr", "lingam")
+#: What is slow to load, by the method that needs it.
+_LIBRARIES = {
+    "pcmci": ("tigramite.pcmci", "tigramite.independence_tests.parcorr"),
+    "varlingam": ("lingam",),
+}
 
 
 def find(method: str, series: np.ndarray) -> tuple[Found, np.ndarray | None]:
@@ -42,11 +45,14 @@ def find(method: str, series: np.ndarray) -> tuple[Found, np.ndarray | None]:
 
 
 class Worker:
-    """Starts a process that has the libraries loaded, and hands it jobs."""
+    """Starts a process that has the libraries of some methods loaded, and hands it jobs."""
+
+    def __init__(self, methods: Iterable[str]) -> None:
+        self._methods = list(methods)
 
     def __enter__(self) -> Worker:
         """Start it."""
-        command = [sys.executable, "-m", "benchmarks.studies.graph_worker"]
+        command = [sys.executable, "-m", "benchmarks.studies.graph_worker", *self._methods]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -79,10 +85,10 @@ class Worker:
         return bool(answer["status"] == 0)
 
 
-def serve() -> None:
-    """Answer each job of the standard input."""
-    for name in _PRELOADED:
-        with contextlib.suppress(ImportError):
+def serve(methods: Iterable[str]) -> None:
+    """Answer each job of the standard input, which are of these methods."""
+    for method in methods:
+        for name in _LIBRARIES.get(method, ()):
             importlib.import_module(name)
     for line in sys.stdin:
         job = json.loads(line)
@@ -129,4 +135,4 @@ def _resident_mib() -> float:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(sys.argv[1:])

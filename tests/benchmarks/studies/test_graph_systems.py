@@ -32,6 +32,9 @@ def cells(text, title):
 class Here:
     """Runs the methods in this process."""
 
+    def __init__(self, methods):
+        self.methods = methods
+
     def __enter__(self):
         return self
 
@@ -78,14 +81,14 @@ def test_each_is_run_once(arguments, tmp_path, monkeypatch, capsys):
 
 def test_processes_of_their_own(tmp_path):
     system = linear_var(1, nodes=5, steps=600)
-    with Worker() as worker:
+    with Worker([]) as worker:
         facts = graph_systems.measure(worker, system, "ridge", 60.0)
-        wide = linear_var(1, nodes=100, steps=250)
-        ended = graph_systems.measure(worker, wide, "pcmci", 0.0)
+        wide = linear_var(1, nodes=200, steps=300)
+        ended = graph_systems.measure(worker, wide, "lasso", 0.0)
         with pytest.raises(RuntimeError, match=r"(?s)ridge failed: .*No such file"):
             worker.run("ridge", tmp_path / "absent.npy", tmp_path / "found.npz", 60.0)
         again = graph_systems.measure(worker, system, "ridge", 60.0)
-    expected = graph_systems.measure(Here(), system, "ridge", 60.0)
+    expected = graph_systems.measure(Here([]), system, "ridge", 60.0)
     for name in ("scores", "found", "floor", "variance"):
         assert facts[name] == again[name] == expected[name]
     assert 0.9 < facts["mse"] / facts["floor"] < 1.2
@@ -100,11 +103,18 @@ def test_a_method_that_takes_too_long(arguments, tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(Here, "run", lambda self, method, *_: calls.append(method) or False)
     monkeypatch.setattr(graph_systems, "Worker", Here)
-    graph_recovery.main([*arguments, "pcmci", "--limit", "7"])
-    assert calls == ["pcmci"] * 2  # the second seed of a system is not tried
+    graph_recovery.main([*arguments, "lasso", "--limit", "7"])
+    assert calls == ["lasso"] * 2  # the second seed of a system is not tried
     assert all(r["limited"] for r in graph_systems.read_lines(tmp_path / "systems.jsonl"))
-    table, *_ = cells(capsys.readouterr().out, "PCMCI, BH")
+    table, *_ = cells(capsys.readouterr().out, "Lasso-Granger, BH")
     assert table[1] == "stopped at 7 s"
+
+
+def test_a_package_that_is_not_installed(arguments, monkeypatch):
+    monkeypatch.setattr(graph_systems, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"\(got pcmci without tigramite\): pip install .*peers"):
+        graph_recovery.main([*arguments, "pcmci"])
+    graph_recovery.main([*arguments, "pcmci", "--no-training"])
 
 
 def test_scores_are_those_of_the_rule_and_of_the_ranking():
