@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tsl_latentgnn.engines import DenseStart, GroupLasso
+from tsl_latentgnn.engines import DenseStart, GroupLasso, group_lasso
 from tsl_latentgnn.engines.group_lasso import shrink
 from tsl_latentgnn.nn import LatentCorrelationGCN
 
@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from scipy.optimize import minimize
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 NODES, HEADS = 5, 2
 X = torch.randn(24, NODES, 2, generator=torch.Generator().manual_seed(0))
@@ -52,6 +52,11 @@ def make_trainer(tmp_path, epochs, callbacks, **options):
 
 def loader():
     return DataLoader(X, batch_size=4)
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(X)
 
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -122,6 +127,23 @@ def test_a_training_that_goes_on_is_as_one_that_was_never_ended(tmp_path):
         assert torch.equal(ours, other)
 
 
+@pytest.mark.parametrize("limit", [1.0, 2])
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "strength"),
+    [(1, 1, 2 / 22**0.5), (1, 2, 0.5), (24, 1, 0.5), (24, 4, 0.5)],
+)
+def test_the_strength_by_the_data(tmp_path, monkeypatch, batch, accumulate, strength, limit):
+    monkeypatch.setattr(group_lasso, "MAX_WINDOWS", 22)
+    results = []
+    for callback in (GroupLasso(), GroupLasso(strength)):
+        options = {"accumulate_grad_batches": accumulate, "limit_train_batches": limit}
+        module = Plain()
+        trainer = make_trainer(tmp_path, 1, [callback], **options)
+        trainer.fit(module, DataLoader(X, batch_size=batch))
+        results.append(module.net.learner.correlation.detach())
+    assert torch.equal(*results)
+
+
 def test_after_a_training_the_optimizer_is_as_it_was_made(tmp_path):
     module = Plain()
     trainer = make_trainer(tmp_path, 1, [GroupLasso(), DenseStart(1)])
@@ -162,6 +184,9 @@ def test_other_refusals(tmp_path):
         make_trainer(tmp_path, 1, [GroupLasso()]).fit(Other(), loader())
     with pytest.raises(ValueError, match=r"no optimizer trains .*got 1 optimizers without them"):
         make_trainer(tmp_path, 1, [GroupLasso()]).fit(Frozen(), loader())
+    for data in (DataLoader(Endless(), 4), [X]):
+        with pytest.raises(ValueError, match=r"'strength' must be given .*no DataLoader with a"):
+            make_trainer(tmp_path, 1, [GroupLasso()]).fit(Plain(), data)
     with pytest.raises(ValueError, match=r"'strength' must be .*got -1"):
         GroupLasso(-1.0)
     with pytest.raises(TypeError, match="'strength' must be"):

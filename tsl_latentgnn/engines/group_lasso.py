@@ -9,12 +9,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
+from torch.utils._pytree import tree_leaves
 
 from .._checks import check_float
 from ..nn import GraphLearner
 
-#: Shrinkage of an edge by an optimizer step, as a share of the learning rate.
-STRENGTH = 0.3
+#: Standard errors of the mean gradient of all windows that an edge must withstand; windows that count, at most; and
+#: the largest strength by these, for all of Adam's steps agree where there are few.
+ERRORS, MAX_WINDOWS, MAX_STRENGTH = 2.0, 1400, 0.5
 
 
 class GroupLasso(Callback):
@@ -32,8 +34,15 @@ class GroupLasso(Callback):
 
     A step of Adam is as long as the learning rate where the gradients of the batches agree, and shorter, by their mean
     over their spread, where they do not; the scale of the loss and the number of nodes have no part in it. So
-    :math:`\lambda` is without unit: the agreement below which an edge goes. The default is for Adam and its kin. It is
-    meant to be kept from 20 to 500 nodes; a larger one gives fewer edges, each of them weaker.
+    :math:`\lambda` is without unit: the agreement below which an edge goes. By chance, the gradients of an edge of no
+    use agree by about :math:`\sqrt{B / T}` over :math:`T` windows in batches of :math:`B`, and the default is twice
+    that,
+
+    .. math::
+        \lambda = \min\big(2 \sqrt{B / \min(T, 1400)},\, 0.5\big),
+
+    for Adam and its kin, and any number of nodes. More windows than 1,400 do not make it smaller: they would tell ever
+    weaker edges from none, which nobody wants to read. A larger one gives fewer edges, each of them weaker.
 
     It has no state of its own, so that a training that goes on does as one that was never ended; where gradients are
     accumulated it follows the steps of the optimizer, not the batches. Every process of a distributed training does
@@ -45,16 +54,16 @@ class GroupLasso(Callback):
         trainer = Trainer(callbacks=[GroupLasso()])
 
     Args:
-        strength (float): Strength :math:`\lambda`. (default: ``0.3``)
+        strength (float, optional): Strength :math:`\lambda`. (default: by the data, as above)
 
     Raises:
         TypeError: If ``strength`` is not a number.
-        ValueError: If it is negative or, when the training starts, there are no static signed weights, or no optimizer
-            trains them.
+        ValueError: If it is negative or, when the training starts, there are no static signed weights, no optimizer
+            trains them, or the data have no length to take a strength from.
     """
 
-    def __init__(self, strength: float = STRENGTH) -> None:
-        self.strength = check_float("strength", strength, 0.0)
+    def __init__(self, strength: float | None = None) -> None:
+        self.strength = None if strength is None else check_float("strength", strength, 0.0)
         self._hooks: list[Any] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,12 +73,13 @@ class GroupLasso(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on, each step of an optimizer is followed by one of the penalty."""
         weights = static_weights(pl_module)
+        strength = default_strength(trainer) if self.strength is None else self.strength
 
         def shrink_after(optimizer: Optimizer, *_: Any) -> None:
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     if id(weight) in weights:
-                        shrink(weight, self.strength * float(group["lr"]))
+                        shrink(weight, strength * float(group["lr"]))
 
         trained = {
             id(weight)
@@ -88,6 +98,24 @@ class GroupLasso(Callback):
         """Leave the optimizers as they were made."""
         while self._hooks:
             self._hooks.pop().remove()
+
+
+def default_strength(trainer: Trainer) -> float:
+    """Strength by the windows of the data and of an optimizer step, whatever part of the data an epoch is.
+
+    Raises:
+        ValueError: If the data have no length.
+    """
+    loaders: list[Any] = tree_leaves(trainer.train_dataloader)
+    try:
+        windows, batches = max((len(loader.dataset), len(loader)) for loader in loaders)
+    except (AttributeError, TypeError):
+        raise ValueError(
+            "'strength' must be given to a GroupLasso whose training data are no DataLoader with a length (got None)."
+        ) from None
+    # Of all processes: each has a part of the batches of the whole data.
+    each_step = windows / batches * trainer.accumulate_grad_batches
+    return min(ERRORS * (each_step / min(windows, MAX_WINDOWS)) ** 0.5, MAX_STRENGTH)
 
 
 def can_shrink(model: Module) -> bool:
