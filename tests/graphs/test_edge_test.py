@@ -316,6 +316,16 @@ def test_kinds_of_batches_and_models():
 
 
 @torch.no_grad()
+def test_the_margin_is_by_the_kind_of_weights_and_loss():
+    batches = [make_batch(20, 0.0)]
+    signed = make_network(weights="signed", likelihood="gaussian")
+    found = {loss: edge_test(signed, batches, loss=loss).margin for loss in LOSS}
+    assert found == {"absolute": 0.02, "squared": 0.02, "own": 0.0}
+    assert edge_test(signed, batches, margin=0.1).margin == 0.1
+    assert edge_test(make_network(), batches).margin == 0.0
+
+
+@torch.no_grad()
 def test_signed_weights_of_zero_take_no_pass():
     network = make_network(weights="signed", heads=2, k_neighbors=None, latent_layers=1)
     learner = network.graph_encoder.convs[0].learner

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 from .._checks import check_float
 from ..nn import GraphLearner
 
-#: Standard errors of the mean gradient of all windows that an edge must withstand, and the largest strength by them:
-#: of few batches, all of Adam's steps agree.
-ERRORS, MAX_STRENGTH = 2.0, 0.5
+#: Standard errors of the mean gradient of all windows that an edge must withstand; windows that count, at most; and
+#: the largest strength by these, for all of Adam's steps agree where there are few.
+ERRORS, MAX_WINDOWS, MAX_STRENGTH = 2.0, 1400, 0.5
 
 
 class GroupLasso(Callback):
@@ -35,9 +35,14 @@ class GroupLasso(Callback):
     A step of Adam is as long as the learning rate where the gradients of the batches agree, and shorter, by their mean
     over their spread, where they do not; the scale of the loss and the number of nodes have no part in it. So
     :math:`\lambda` is without unit: the agreement below which an edge goes. By chance, the gradients of an edge of no
-    use agree by about :math:`1 / \sqrt{M}` over the :math:`M` steps of one pass through the data, and the default is
-    twice that, :math:`\min(2 / \sqrt{M},\, 0.5)`, for Adam and its kin, and any number of nodes. A larger one gives
-    fewer edges, each of them weaker.
+    use agree by about :math:`\sqrt{B / T}` over :math:`T` windows in batches of :math:`B`, and the default is twice
+    that,
+
+    .. math::
+        \lambda = \min\big(2 \sqrt{B / \min(T, 1400)},\, 0.5\big),
+
+    for Adam and its kin, and any number of nodes. More windows than 1,400 do not make it smaller: they would tell ever
+    weaker edges from none, which nobody wants to read. A larger one gives fewer edges, each of them weaker.
 
     It has no state of its own, so that a training that goes on does as one that was never ended; where gradients are
     accumulated it follows the steps of the optimizer, not the batches. Every process of a distributed training does
@@ -96,20 +101,21 @@ class GroupLasso(Callback):
 
 
 def default_strength(trainer: Trainer) -> float:
-    """Strength by the optimizer steps of one pass through the data, whatever part of it an epoch is.
+    """Strength by the windows of the data and of an optimizer step, whatever part of the data an epoch is.
 
     Raises:
         ValueError: If the data have no length.
     """
-    loaders: Any = trainer.train_dataloader
+    loaders: list[Any] = tree_leaves(trainer.train_dataloader)
     try:
-        batches = max(map(len, tree_leaves(loaders)))
-    except TypeError:
+        windows, batches = max((len(loader.dataset), len(loader)) for loader in loaders)
+    except (AttributeError, TypeError):
         raise ValueError(
-            "'strength' must be given to a GroupLasso for training data without a length (got None)."
+            "'strength' must be given to a GroupLasso whose training data are no DataLoader with a length (got None)."
         ) from None
-    steps = batches / trainer.accumulate_grad_batches
-    return min(ERRORS / max(1.0, steps) ** 0.5, MAX_STRENGTH)
+    # Of all processes: each has a part of the batches of the whole data.
+    each_step = windows / batches * trainer.accumulate_grad_batches
+    return min(ERRORS * (each_step / min(windows, MAX_WINDOWS)) ** 0.5, MAX_STRENGTH)
 
 
 def can_shrink(model: Module) -> bool:

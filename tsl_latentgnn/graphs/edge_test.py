@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOSSES = ("absolute", "squared", "own")
+#: Share of its error that a target must lose without an edge of signed weight, where no other is given.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def edge_test(
     *,
     loss: str | Callable[[Tensor, Tensor], Tensor] = "absolute",
     lag: int | None = None,
-    margin: float = 0.0,
+    margin: float | None = None,
 ) -> EdgeTest:
     r"""Test which edges of a learned graph the forecast needs.
 
@@ -165,8 +167,9 @@ def edge_test(
         lag (int, optional): Largest lag :math:`L`, at least ``horizon - 1``: forecasts that overlap have errors in
             common up to there. As the weights of the lags fall to 0, more are needed; ``None`` is
             ``3 * horizon - 1``. (default: ``None``)
-        margin (float): Share of its loss, at least 0, up to which a target may lose without an edge that is of no use.
-            (default: ``0.0``)
+        margin (float, optional): Share of its loss, at least 0, up to which a target may lose without an edge that is
+            of no use. ``None`` is 0.02 for the absolute and squared error of a model with signed weights, else 0: where
+            weights are shares, each of many sources that say the same may be worth less. (default: ``None``)
 
     Returns:
         EdgeTest: The edges, with loss difference, p-value and decision.
@@ -178,12 +181,15 @@ def edge_test(
     """
     if not 0.0 < check_float("fdr", fdr) < 1.0:
         raise ValueError(f"'fdr' must be in (0, 1) (got {fdr!r}).")
-    margin = check_float("margin", margin, 0.0)
     if not callable(loss):
         check_choice("loss", loss, LOSSES)
     network, read = _reader(model)
     overlap = network.horizon - 1
     lag = 3 * network.horizon - 1 if lag is None else check_int("lag", lag, overlap)
+    if margin is None:
+        signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
+        margin = MARGIN if signed and loss in ("absolute", "squared") else 0.0
+    margin = check_float("margin", margin, 0.0)
     _check_order(batches)
     nodes = network.n_nodes
     sums, muter, losses = RunningMeans(nodes, lag), EdgeMuter(network), np.zeros((2, nodes))
