@@ -14,7 +14,7 @@ IN_FILE = 2**29
 #: Readings that are worked on at once, where all steps of a sensor are needed.
 PART = 2**22
 #: Readings (windows x steps x sensors x channels) that go through the network at once.
-BATCH_READINGS = 2**20
+BATCH_READINGS = 2**19
 #: Values (windows x horizon x sensors x channels) of the forecasts that are judged, at most, or of so many windows.
 JUDGED_VALUES, JUDGED_WINDOWS = 2**24, 64
 

@@ -23,8 +23,8 @@ from .recipe import Recipe
 
 #: Windows that are forecast together.
 BATCH = 64
-#: Windows that edges are tested on, at most.
-GRAPH_WINDOWS = 256
+#: Windows that edges are tested on, at most; and windows x sensors, but for twelve horizons of windows.
+GRAPH_WINDOWS, GRAPH_READINGS = 256, 2**20
 
 
 class Forecasts(NamedTuple):
@@ -188,7 +188,7 @@ class Trained:
             last: Rows of the last readings of the windows, one after the other.
         """
         horizon, names = self.recipe.horizon, self.recipe.sensors
-        last = last[-GRAPH_WINDOWS:]
+        last = last[-min(GRAPH_WINDOWS, max(12 * horizon, GRAPH_READINGS // len(names))) :]
         lag, batches = min(3 * horizon - 1, len(last) - 2), self._loader(series, last)
         if lag >= horizon - 1 and len(names) > 1:
             tested = edge_test(self.network, batches, lag=lag)
