@@ -3,6 +3,7 @@ import math
 import pickle
 
 from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraph
+from tsl_latentgnn.nn.functional.select import select_sources
 
 import numpy as np
 import pytest
@@ -894,3 +895,30 @@ def test_edges_must_fit_the_inputs():
         layer.learner(h, torch.ones(4, 5, dtype=torch.bool))
     with pytest.raises(TypeError, match="'sources' must be a boolean tensor"):
         layer.learner(h, torch.ones(8, 5))
+
+
+@pytest.mark.parametrize("self_loops", [True, False])
+@pytest.mark.parametrize("away", [0.1, 0.9])
+def test_a_static_graph_is_searched_once_and_the_same_in_every_input(monkeypatch, self_loops, away):
+    layer = LatentCorrelationGCN(
+        4, 4, 40, 5, static=3, dynamic=False, add_self_loops=self_loops, dropout=0.0
+    )
+    x, here = torch.randn(6, 40, 4), torch.rand(6, 40) >= away
+    searched = []
+
+    def search(query, *rest, **options):
+        searched.append(len(query))
+        return select_sources(query, *rest, **options)
+
+    def run():
+        layer.zero_grad()
+        out = layer(x, mask=here)
+        out.square().sum().backward()
+        return [out.detach(), *(p.grad.clone() for p in layer.parameters())]
+
+    whole = run()
+    monkeypatch.setattr("tsl_latentgnn.nn.graph_learner.RESERVE_NODES", 2)
+    monkeypatch.setattr("tsl_latentgnn.nn.graph_learner.select_sources", search)
+    monkeypatch.setattr("tsl_latentgnn.nn.functional.attention.select_sources", search)
+    torch.testing.assert_close(run(), whole)
+    assert searched == ([1] if away < 0.5 else [1, 6])  # too few are there

@@ -72,13 +72,12 @@ def score(
     index: pd.DatetimeIndex,
 ) -> Backtest:
     """Return the errors of forecasts after the rows ``last`` of ``index``, and those of the baselines there."""
-    errors = {OWN: forecasts.mean - forecasts.y}
-    for name, rival in rivals.items():
-        errors[name] = rival(last) - forecasts.y
+    models: dict[str, Baseline] = {OWN: lambda _: forecasts.mean, **rivals}
     steps, times, sensors, summary = {}, {}, {}, {}
     when = _time_of(index[(last[:, None] + np.arange(1, recipe.horizon + 1)).ravel()], recipe.step)
     phases = when.unique().sort_values()
-    for name, error in errors.items():
+    for name, model in models.items():  # of whose errors one table at a time is in memory
+        error = model(last) - forecasts.y
         size = np.abs(error)
         steps[name], sensors[name] = _mean(size, (0, 2, 3)), _mean(size, (0, 1, 3))
         flat = size.reshape(len(when), -1)
@@ -106,13 +105,15 @@ def _time_of(index: pd.DatetimeIndex, step: pd.Timedelta) -> pd.Index:
 
 
 def _interval_scores(forecasts: Forecasts) -> dict[str, float]:
-    y = forecasts.y[..., None]
-    level = np.array(forecasts.levels)
-    error = y - forecasts.quantiles
-    scores: dict[str, float] = {"crps": 2 * _mean(np.maximum(level * error, (level - 1) * error))}
+    level, pinball = np.array(forecasts.levels), []
+    for i, tau in enumerate(level):
+        error = forecasts.y - forecasts.quantiles[..., i]
+        pinball.append(_mean(np.maximum(tau * error, (tau - 1) * error)))
+    scores: dict[str, float] = {"crps": 2 * float(np.mean(pinball))}
     low, high = level.argmin(), level.argmax()
     if low != high:
-        inside = (error[..., low] >= 0) & (error[..., high] <= 0)
+        inside = forecasts.quantiles[..., low] <= forecasts.y
+        inside &= forecasts.y <= forecasts.quantiles[..., high]
         scores["coverage"] = _mean(np.where(np.isfinite(forecasts.y), inside, np.nan))
         scores["expected"] = float(level[high] - level[low])
     return scores

@@ -10,6 +10,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from .large import sensor_parts, spread_out
+
 #: Windows that the linear model learns from, at most.
 MAX_WINDOWS = 4000
 #: Strength of its ridge, on inputs of unit scale.
@@ -17,6 +19,8 @@ ALPHA = 1.0
 
 #: Forecasts ``[b horizon n c]`` after the rows of a series.
 Baseline = Callable[[np.ndarray], np.ndarray]
+#: The same of some sensors, from their readings without gaps, which sensors these are, and the rows.
+_OfPart = Callable[[np.ndarray, slice, np.ndarray], np.ndarray]
 
 
 def baselines(
@@ -42,19 +46,28 @@ def baselines(
         horizon: Steps to forecast.
         training: Rows of the last reading of the windows that the linear model learns from.
     """
-    filled = _fill_forward(values)
     ahead = np.arange(1, horizon + 1)
-    found: dict[str, Baseline] = {
-        "persistence": lambda last: np.repeat(filled[last][:, None], horizon, 1)
-    }
+
+    def in_parts(of_part: _OfPart) -> Baseline:
+        def forecast(last: np.ndarray) -> np.ndarray:
+            out = np.empty((len(last), horizon, *values.shape[1:]), values.dtype)
+            for part in sensor_parts(values):
+                out[:, :, part] = of_part(_fill_forward(values[:, part]), part, last)
+            return out
+
+        return forecast
+
+    found = {"persistence": in_parts(lambda filled, _, last: filled[last][:, None])}
     season = season_steps(step)
     if season is not None and 1 < season < len(training):
         back = season * -(-ahead // season)
-        found["seasonal naive"] = lambda last: filled[np.maximum(last[:, None] + ahead - back, 0)]
+        found["seasonal naive"] = in_parts(
+            lambda filled, _, last: filled[np.maximum(last[:, None] + ahead - back, 0)]
+        )
     if profile is not None:
         found["profile"] = lambda last: profile[last[:, None] + ahead]
     if len(training) > window:
-        found["linear"] = _linear(values, filled, profile, window, horizon, training)
+        found["linear"] = in_parts(_linear(values, profile, window, horizon, training))
     return found
 
 
@@ -69,40 +82,39 @@ def _fill_forward(values: np.ndarray) -> np.ndarray:
 
 
 def _linear(
-    values: np.ndarray,
-    filled: np.ndarray,
-    profile: np.ndarray | None,
-    window: int,
-    horizon: int,
-    training: np.ndarray,
-) -> Baseline:
+    values: np.ndarray, profile: np.ndarray | None, window: int, horizon: int, training: np.ndarray
+) -> _OfPart:
     """A ridge regression of each sensor's steps ahead on its window and profile, relative to its last reading."""
     seen, ahead = np.arange(1 - window, 1), np.arange(1, horizon + 1)
 
-    def inputs(last: np.ndarray, node: int, channel: int) -> np.ndarray:
-        now = filled[last, node, channel][:, None]
-        parts = [filled[last[:, None] + seen[:-1], node, channel] - now, now]
+    def inputs(filled: np.ndarray, last: np.ndarray, node: int, sensor: int, c: int) -> np.ndarray:
+        now = filled[last, node, c][:, None]
+        parts = [filled[last[:, None] + seen[:-1], node, c] - now, now]
         if profile is not None:
-            parts.append(profile[last[:, None] + ahead, node, channel] - now)
+            parts.append(profile[last[:, None] + ahead, sensor, c] - now)
         return np.concatenate(parts, 1)
 
-    chosen = training[:: -(-len(training) // MAX_WINDOWS)]
+    chosen = spread_out(training, MAX_WINDOWS)
     models = {}
-    for node, channel in np.ndindex(filled.shape[1:]):
-        y = values[chosen[:, None] + ahead, node, channel]
-        there = np.isfinite(y).all(1)
-        if int(there.sum()) > window:
-            now = filled[chosen[there], node, channel][:, None]
-            x = inputs(chosen[there], node, channel)
-            ridge = make_pipeline(StandardScaler(), Ridge(ALPHA))
-            models[node, channel] = ridge.fit(x, y[there] - now)
+    for part in sensor_parts(values):
+        filled = _fill_forward(values[:, part])
+        for node, c in np.ndindex(filled.shape[1:]):
+            sensor = part.start + node
+            y = values[chosen[:, None] + ahead, sensor, c]
+            there = np.isfinite(y).all(1)
+            if int(there.sum()) > window:
+                now = filled[chosen[there], node, c][:, None]
+                x = inputs(filled, chosen[there], node, sensor, c)
+                ridge = make_pipeline(StandardScaler(), Ridge(ALPHA))
+                models[sensor, c] = ridge.fit(x, y[there] - now)
 
-    def forecast(last: np.ndarray) -> np.ndarray:
+    def forecast(filled: np.ndarray, part: slice, last: np.ndarray) -> np.ndarray:
         out = np.repeat(filled[last][:, None], horizon, 1)
-        for (node, channel), model in models.items():
-            out[:, :, node, channel] += model.predict(inputs(last, node, channel)).reshape(
-                len(last), -1
-            )
+        for node, c in np.ndindex(filled.shape[1:]):
+            sensor = part.start + node
+            if (sensor, c) in models:
+                x = inputs(filled, last, node, sensor, c)
+                out[:, :, node, c] += models[sensor, c].predict(x).reshape(len(last), -1)
         return out
 
     return forecast

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from ..nn.recurrent import last_reading
+
+if TYPE_CHECKING:
+    from .recipe import Scale
 
 
 class Batch(NamedTuple):
@@ -27,13 +30,14 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """All that is known of a stretch of time, in the scale of the network.
+    """All that is known of a stretch of time: readings in their own unit, covariates in the scale of the network.
 
     The arrays that reach ahead have ``t + horizon`` rows, the others ``t``.
 
     Args:
-        x: Readings ``[t n c]``, NaN where one is missing.
-        values: The same in their own unit, as they came: scaling and back is not exact, and half of a count's are 0.
+        values: Readings ``[t n c]`` as they came, NaN where one is missing. They and the profile may be larger than the
+            memory, so that they are scaled window by window.
+        scale: Their scale.
         known: Calendar and future covariates ``[t + horizon, f]``, the same for all sensors.
         own: Future covariates of each sensor ``[t + horizon, n, f]``.
         past: Covariates up to now ``[t, f]`` or ``[t, n, f]``.
@@ -42,12 +46,12 @@ class Series:
         season: Steps of a season, see :func:`make_inputs`.
     """
 
-    x: Tensor
     values: np.ndarray
+    scale: Scale
     known: Tensor
     own: Tensor | None = None
     past: Tensor | None = None
-    profile: Tensor | None = None
+    profile: np.ndarray | None = None
     static: Tensor | None = None
     season: int | None = None
 
@@ -63,9 +67,9 @@ def make_inputs(
 ) -> dict[str, Tensor]:
     """Return the arguments of :meth:`LatentForecaster.forecast` for a batch of windows.
 
-    They are those of :class:`Series`, of each window: what reaches ahead is ``[b window+horizon ...]``, the rest
-    ``[b window ...]``, but for ``static`` ``[n f]``. Where the window holds a season, each step to come has the reading
-    one season before it beside it, relative to the last reading, as it has the profile.
+    They are those of :class:`Series`, of each window, all scaled: what reaches ahead is ``[b window+horizon ...]``, the
+    rest ``[b window ...]``, but for ``static`` ``[n f]``. Where the window holds a season, each step to come has the
+    reading one season before it beside it, relative to the last reading, as it has the profile.
     """
     batch, window, nodes, _ = x.shape
     horizon = known.size(1) - window
@@ -127,21 +131,22 @@ class Windows(Dataset[Batch]):
         """Return one batch of the windows of these numbers."""
         series, last = self.series, self.last[chosen].unsqueeze(1)
         span = last + torch.arange(1 - self.window, self.horizon + 1)
-        seen, ahead = span[:, : self.window], span[:, self.window :]
+        seen, rows = span[:, : self.window], span.numpy()
+        ends = len(series.values)
+        x, y = series.scale(series.values[np.minimum(rows, ends - 1)]).tensor_split(
+            [self.window], 1
+        )
         inputs = make_inputs(
-            series.x[seen],
+            x,
             series.known[span],
             own=None if series.own is None else series.own[span],
             past=None if series.past is None else series.past[seen],
-            profile=None if series.profile is None else series.profile[span],
+            profile=None if series.profile is None else series.scale(series.profile[rows]),
             static=series.static,
             season=series.season,
         )
-        ends = len(series.x)
-        if int(ahead.max()) < ends:
-            return Batch(inputs, series.x[ahead])
-        y = series.x[ahead.clamp_max(ends - 1)]
-        return Batch(inputs, y.masked_fill((ahead >= ends)[..., None, None], torch.nan))
+        to_come = span[:, self.window :] >= ends
+        return Batch(inputs, y.masked_fill(to_come[..., None, None], torch.nan))
 
     def loader(self, batch_size: int, generator: torch.Generator | None = None) -> DataLoader:
         """Batches in the order of time; with ``generator`` in its order, without what does not fill one up."""

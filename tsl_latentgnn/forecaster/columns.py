@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from . import large
 from .cells import ReadOptions
 
 #: Words of a text column that stand for a missing value, in any case.
 MISSING_WORDS = frozenset(["", "na", "n/a", "nan", "none", "null", "<na>"])
 
+#: Columns of a large Parquet file that are read at once.
+_COLUMNS = 256
 _ISO = r"^\d{4}-\d\d?(?:-\d\d?(?:[T ][\d:.]+ ?(Z|[+-]\d\d(?::?\d\d)?)?)?)?$"
 
 
@@ -44,7 +47,7 @@ def to_table(name: str, table: Any) -> pd.DataFrame:
             f"'{name}' must have one name a column (got {table.columns.nlevels} levels). Of sensors and channels, "
             "make a long table: table.stack(0).rename_axis(['ds', 'unique_id']).reset_index()."
         )
-    table = table.set_axis(to_names(table.columns), axis=1)
+    table = table.set_axis(to_names(table.columns), axis=1, copy=False)
     if 0 in table.shape:
         raise ValueError(f"'{name}' must have rows and columns (got {list(table.shape)}).")
     doubled = [column for column, count in Counter(table.columns).items() if count > 1]
@@ -78,7 +81,7 @@ def read_table(
     readers: dict[str, Callable[[Path], Any]] = {
         ".csv": partial(_read_csv, name, options=options),
         ".csv.gz": partial(_read_csv, name, options=options),
-        ".parquet": pd.read_parquet,
+        ".parquet": _read_parquet,
         ".h5": pd.read_hdf,
         ".hdf5": pd.read_hdf,
     }
@@ -126,6 +129,31 @@ def _read_csv(name: str, path: Path, *, options: ReadOptions) -> pd.DataFrame:
                 f"one column alone, {str(table.columns[0])[:60]!r}; say what is between cells: --sep '{word}'"
             )
     return table
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Read a Parquet file; a large wide one of float32 a group of columns at a time, see :func:`.large.empty`."""
+    try:
+        from pyarrow.parquet import ParquetFile
+    except ImportError:  # pandas knows another reader, or says what to install
+        return pd.read_parquet(path)
+    with ParquetFile(path) as file:
+        fields = list(file.schema_arrow)
+        sensors = [field.name for field in fields if str(field.type) == "float"]
+        size = 4 * file.metadata.num_rows * len(sensors)
+        # Others than the time are those of a long table.
+        if size < large.IN_FILE or len(sensors) < len(fields) - 1:
+            return pd.read_parquet(path)
+        table = pd.read_parquet(path, columns=[f.name for f in fields if f.name not in sensors])
+        values = large.empty((len(table), len(sensors)))
+        for first in range(0, len(sensors), _COLUMNS):
+            names = sensors[first : first + _COLUMNS]
+            part = file.read(columns=names).to_pandas(ignore_metadata=True)
+            values[:, first : first + len(names)] = part[names].to_numpy()
+    frame = pd.DataFrame(values, table.index, sensors, copy=False)
+    for name in table.columns:
+        frame.insert(0, name, table[name])
+    return frame
 
 
 def _from_narwhals(name: str, table: Any) -> pd.DataFrame:
@@ -285,6 +313,14 @@ class Cells:
         self.numbers = np.array([n for n in numbers if not np.isnan(n)], dtype=np.float64)
         self._said = missing
         self._found: dict[str, list[tuple[int, str]]] = {}
+
+    def as_they_are(self, table: pd.DataFrame) -> np.ndarray | None:
+        """Return all columns ``[rows columns]``, not copied if they are one array, where :meth:`read` finds nothing."""
+        if len(self.numbers) or self.words or not (table.dtypes == np.float32).all():
+            return None
+        values = table.to_numpy()
+        infinite = (np.isinf(values[:, part]).any() for part in large.sensor_parts(values))
+        return None if any(infinite) else values
 
     def read(self, column: pd.Series, label: str, where: Callable[[int], str]) -> np.ndarray:
         """Return one column as float32.

@@ -27,6 +27,7 @@ from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
 from .forecaster import Forecaster as CheckpointForecaster
+from .large import judged
 from .panel import Panel, read_panel
 from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
@@ -189,6 +190,7 @@ class Forecaster(BaseEstimator):
         names: Any = {"unique_id": unique_id, "ds": ds}
         own = _own_names(names, readings, past, future, static)
         panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
+        del readings  # a large table that was read from a file
         self._say(panel.summary())
         window = self.window or default_window(duration(panel.freq), horizon)
         rows = len(panel.index)
@@ -219,6 +221,7 @@ class Forecaster(BaseEstimator):
         for table in known.values():
             self._say("\n".join(table.findings))
         series = recipe.series(panel, **known, profile=usual)
+        del usual
         windows = Windows(series, training, window, horizon)
         options = self._network_options(recipe, settings, windows)
         self._say(settings.summary())
@@ -240,16 +243,23 @@ class Forecaster(BaseEstimator):
                 },
             )
         model = Trained(recipe, network, options, window, panel.index[-1])
-        raw = model.forecast(series, validation)
+        watched = judged(validation, horizon * recipe.scale.scale.size)
+        if len(watched) < len(validation):
+            self._say(
+                f"Widths and errors are those of {len(watched):,} of {len(validation):,} windows of the validation "
+                "part, evenly spaced."
+            )
+        raw = model.forecast(series, watched)
         model = replace(
             model,
             conformal=Conformal.of(raw.y, raw.mean, raw.below, raw.above),
             edges=model.graph(series, validation),
         )
+        del raw
         self.settings_, self.best_epoch_ = settings, best.epoch
         rivals = _baselines(model, series, training)
-        forecasts = model.forecast(series, validation, tuple(self.quantiles))
-        self.scores_ = score(forecasts, rivals, validation, recipe, panel.index).summary
+        forecasts = model.forecast(series, watched, tuple(self.quantiles))
+        self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
         self._say(
             _report(
                 "Errors on the validation part, which chose the epoch and the widths:", self.scores_
@@ -293,7 +303,7 @@ class Forecaster(BaseEstimator):
         )
         if clock is not None:
             profile, usual = Profile.of(clock, seen, index, duration(panel.freq))
-        lowest = np.nanmin(panel.values, axis=(0, 1))
+        lowest = np.fmin.reduce(panel.values, (0, 1))
         recipe = Recipe(
             sensors=panel.sensors,
             channels=panel.channels,
@@ -582,8 +592,9 @@ def _add_covariates(
 def _baselines(model: Trained, series: Series, training: np.ndarray) -> dict[str, Baseline]:
     """Baselines in the unit of the readings, which learn from windows that end at the rows ``training``."""
     recipe = model.recipe
-    profile = None if series.profile is None else recipe.scale.undo(series.profile.numpy())
-    return baselines(series.values, profile, recipe.step, model.window, recipe.horizon, training)
+    return baselines(
+        series.values, series.profile, recipe.step, model.window, recipe.horizon, training
+    )
 
 
 def _report(title: str, scores: pd.DataFrame) -> str:

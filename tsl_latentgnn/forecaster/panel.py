@@ -25,6 +25,7 @@ from .columns import (
     to_table,
     to_zone,
 )
+from .large import empty
 
 
 class PanelLike(Protocol):
@@ -285,8 +286,8 @@ def _read_wide(
         )
     column = time_column("readings", table, names.ds)
     times = table.index if column is None else table[column]
-    if column is not None:
-        table = table.drop(columns=column)
+    if column is not None:  # the first one is left out without a copy
+        table = table.iloc[:, 1:] if column == table.columns[0] else table.drop(columns=column)
     stamps, said = to_stamps("readings", times)
     findings = list(said)
     sensors = list(table.columns)
@@ -303,7 +304,13 @@ def _read_wide(
             )
     numbers = np.arange(len(table))
     known = None if wanted is None else set(wanted)
-    values = np.full((len(table), len(sensors), 1), np.nan, np.float32)
+    whole = cells.as_they_are(table)
+    if whole is not None:
+        whole = whole[..., None]
+        whole.flags.writeable = False  # they may still be those of the table
+        return _Rows(stamps, sensors, [names.y], whole, None, numbers, findings)
+    values = empty((len(table), len(sensors), 1))
+    values[:] = np.nan
     for i, sensor in enumerate(sensors):
         if known is None or sensor in known:  # others may hold anything
             values[:, i, 0] = cells.read(
@@ -347,7 +354,8 @@ def _place(
     """Set rows on the clock: ``[t n c]``, with one reading where several rows agree."""
     if rows.codes is None and np.array_equal(positions, np.arange(shape[0])):
         return rows.values
-    values = np.full(shape, np.nan, np.float32)
+    values = empty(shape)
+    values[:] = np.nan
     if rows.codes is None:
         counts = np.bincount(positions, minlength=len(index))
         alone = counts[positions] == 1

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .large import empty, sensor_parts
+
 _DAY = pd.Timedelta(days=1)
 #: Readings this far from a time of the day count for it, too.
 SMOOTHING = pd.Timedelta(minutes=30)
@@ -91,7 +93,22 @@ class Profile:
             index: Their time stamps.
             step: Time from one to the next.
         """
-        slot, kind, period = clock.place(index)
+        means = np.empty((clock.kinds, clock.slots, *values.shape[1:]), np.float32)
+        left = empty(values.shape)
+        place = clock.place(index)
+        for part in sensor_parts(values):
+            means[:, :, part], left[:, part] = cls._of_part(clock, values[:, part], place, step)
+        return cls(clock, means), left
+
+    @staticmethod
+    def _of_part(
+        clock: Clock,
+        values: np.ndarray,
+        place: tuple[np.ndarray, np.ndarray, np.ndarray],
+        step: pd.Timedelta,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The means of some sensors, and at each of their times those without its own period."""
+        slot, kind, period = place
         _, first, period = np.unique(period, return_index=True, return_inverse=True)
         there = np.isfinite(values)
         read = np.where(there, values, 0.0)
@@ -112,12 +129,13 @@ class Profile:
         means = _fill(_ratio(total, number), both).astype(np.float32)
         others = number[kind, slot] - counts[period, slot]
         left = _ratio(total[kind, slot] - sums[period, slot], others)
-        return cls(clock, means), _fill(left, every).astype(np.float32)
+        return means, _fill(left, every).astype(np.float32)
 
-    def at(self, index: pd.DatetimeIndex) -> np.ndarray:
-        """Return the usual readings ``[t n c]`` at ``index``."""
+    def at(self, index: pd.DatetimeIndex, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the usual readings ``[t n c]`` at ``index``, written to ``out`` if it is given."""
         slot, kind, _ = self.clock.place(index)
-        return self.values[kind, slot]
+        phases = self.values.reshape(-1, *self.values.shape[2:])
+        return np.take(phases, kind * self.clock.slots + slot, 0, out, mode="clip")  # unbuffered
 
 
 def _ratio(total: np.ndarray, number: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from .baselines import season_steps
 from .batches import Series
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
+from .large import empty, sensor_parts
 from .panel import Panel
 from .profile import Profile
 
@@ -44,16 +45,22 @@ class Scale:
 
         What has no value at all has mean 0.
         """
-        there = np.isfinite(values)
-        number = np.maximum(there.sum(axis, keepdims=True), 1)
-        filled = np.where(there, values, 0.0)
-        bias = filled.sum(axis, keepdims=True, dtype=np.float64) / number
-        spread = np.where(there, values - bias, 0.0)
-        scale = np.sqrt((spread**2).sum(axis, keepdims=True, dtype=np.float64) / number)
+        shape, others = values.shape[1:], tuple(dim - 1 for dim in axis if dim > 0)
+
+        def total(of: Callable[[np.ndarray, slice], np.ndarray]) -> np.ndarray:
+            """Sum over ``axis`` of what is there, of the shape of the columns."""
+            sums = np.empty(shape)
+            for part in sensor_parts(values):
+                its = values[:, part]
+                sums[part] = np.where(np.isfinite(its), of(its, part), 0.0).sum(0, dtype=np.float64)
+            return np.broadcast_to(sums.sum(others, keepdims=True), shape)
+
+        number = np.maximum(total(lambda its, _: np.ones_like(its)), 1)
+        bias = total(lambda its, _: its) / number
+        scale = np.sqrt(total(lambda its, part: (its - bias[part]) ** 2) / number)
         # A scale that is lost in the rounding of the mean is that of a constant.
         scale = np.where(scale > 1e-6 * np.maximum(np.abs(bias), 1e-30), scale, 1.0)
-        shape = values.shape[1:]
-        return cls(*(np.broadcast_to(a[0], shape).astype(np.float32) for a in (bias, scale)))
+        return cls(bias.astype(np.float32), scale.astype(np.float32))
 
     def __call__(self, values: np.ndarray) -> torch.Tensor:
         """Scale ``values``."""
@@ -185,16 +192,17 @@ class Recipe:
             static = self.static_scale(self.static.values)
         usual = None
         if self.profile is not None:
-            usual = self.profile.at(index)
-            if profile is not None:
-                usual[: len(profile)] = profile
+            usual = empty((len(index), *panel.values.shape[1:]))
+            seen = 0 if profile is None else len(profile)
+            usual[:seen] = profile
+            self.profile.at(index[seen:], usual[seen:])
         return Series(
-            x=self.scale(panel.values),
             values=panel.values,
+            scale=self.scale,
             known=torch.from_numpy(np.concatenate(known, 1)),
             own=own,
             past=None if self.past is None or past is None else self.past[1](past.values),
-            profile=None if usual is None else self.scale(usual),
+            profile=usual,
             static=static,
             season=self.season,
         )

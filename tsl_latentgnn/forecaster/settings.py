@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .large import batch_size, sensor_parts
+
 _DAY = pd.Timedelta(days=1)
 #: Optimizer steps of a training, on series of the size of a city's traffic; and the least for larger ones.
 MAX_STEPS, MIN_STEPS = 1200, 600
@@ -82,7 +84,7 @@ def choose_settings(
     fixed = {name: value for name, value in given.items() if value is not None}
     per_window = nodes * channels * window
     batch = 2 ** round(np.log2(np.clip(STEP_READINGS / per_window, 8, 64)))
-    batch = int(fixed.get("batch_size", max(1, min(batch, training // 8))))
+    batch = int(fixed.get("batch_size", batch_size(max(1, min(batch, training // 8)), per_window)))
     # Larger series take longer for a step, and say more in one.
     load = batch * per_window / STEP_READINGS
     steps = int(np.clip(MAX_STEPS / max(1.0, load), MIN_STEPS, MAX_STEPS))
@@ -107,7 +109,9 @@ def is_unlike(values: np.ndarray) -> bool:
     """Whether sensors' readings ``[t n c]`` differ in kind: in spread, or far more between them than within."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a sensor without readings
-        means, spreads = np.nanmean(values, 0), np.nanstd(values, 0)
+        parts = [values[:, part] for part in sensor_parts(values)]
+        means = np.concatenate([np.nanmean(part, 0) for part in parts])
+        spreads = np.concatenate([np.nanstd(part, 0) for part in parts])
     for mean, spread in zip(means.T, spreads.T, strict=True):  # of each channel
         moving = spread[spread > 0]
         if len(moving) < 2:

@@ -10,19 +10,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader
 
 from ..graphs import edge_test
 from ..models import LatentForecaster
 from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
+from .large import batch_size
 from .panel import Panel, read_panel
 from .recipe import Recipe
 
 #: Windows that are forecast together.
 BATCH = 64
-#: Windows that edges are tested on, at most.
-GRAPH_WINDOWS = 256
+#: Windows that edges are tested on, at most; and windows x sensors, but for twelve horizons of windows.
+GRAPH_WINDOWS, GRAPH_READINGS = 256, 2**20
 
 
 class Forecasts(NamedTuple):
@@ -152,7 +154,7 @@ class Trained:
         """Forecast the steps after the rows ``last`` of a series."""
         recipe = self.recipe
         parts = []
-        for batch in Windows(series, last, self.window, recipe.horizon).loader(BATCH):
+        for batch in self._loader(series, last):
             forecast = self.network.forecast(**batch.inputs)
             parts.append((forecast.mean, *forecast.spread))
         mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
@@ -170,6 +172,12 @@ class Trained:
         )
         return Forecasts(y, mean, below, above, quantiles, tuple(levels))
 
+    def _loader(self, series: Series, last: np.ndarray) -> DataLoader:
+        """Windows in batches that fit into memory."""
+        per_window = self.window * self.recipe.scale.scale.size
+        windows = Windows(series, last, self.window, self.recipe.horizon)
+        return windows.loader(batch_size(BATCH, per_window))
+
     def graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
         """Return the learned edges, the heaviest first, tested on windows that were not trained on.
 
@@ -180,18 +188,22 @@ class Trained:
             last: Rows of the last readings of the windows, one after the other.
         """
         horizon, names = self.recipe.horizon, self.recipe.sensors
-        windows = Windows(series, last[-GRAPH_WINDOWS:], self.window, horizon)
-        lag = min(3 * horizon - 1, len(windows) - 2)
+        last = last[-min(GRAPH_WINDOWS, max(12 * horizon, GRAPH_READINGS // len(names))) :]
+        lag, batches = min(3 * horizon - 1, len(last) - 2), self._loader(series, last)
         if lag >= horizon - 1 and len(names) > 1:
-            tested = edge_test(self.network, windows.loader(BATCH), lag=lag)
+            tested = edge_test(self.network, batches, lag=lag)
             return tested.to_frame(names)[["source", "target", "weight", "p_value", "kept"]]
         with torch.no_grad():
-            inputs = windows[list(range(len(windows)))].inputs
-            weights = self.network.forecast(**inputs).graph.mean()  # type: ignore[arg-type]
-        target, source = weights.fill_diagonal_(0.0).nonzero().T.numpy()
+            graphs = [self.network.forecast(**batch.inputs).graph for batch in batches]
+        nodes = np.arange(len(names))[:, None] * len(names)
+        pairs = np.concatenate([(nodes + graph.neighbors.numpy()).ravel() for graph in graphs])
+        weights = torch.cat([graph.weights.flatten() for graph in graphs]).numpy()
+        pairs, place = np.unique(pairs, return_inverse=True)
+        weight = np.bincount(place, weights) / len(last)
+        target, source = np.divmod(pairs, len(names))
         label = np.array(names, dtype=object)
-        columns = {"source": label[source], "target": label[target]}
-        frame = pd.DataFrame({**columns, "weight": weights.double().numpy()[target, source]})
+        columns = {"source": label[source], "target": label[target], "weight": weight}
+        frame = pd.DataFrame(columns)[(target != source) & (weight != 0)]
         frame = frame.sort_values(
             "weight", ascending=False, key=abs, kind="stable", ignore_index=True
         )

@@ -22,14 +22,15 @@ from ..engines.group_lasso import GroupLasso, can_shrink
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .batches import Batch, Windows
+from .large import batch_size, spread_out
 from .settings import Settings
 
 #: How much more than usual a sensor may count, and how much less.
 MAX_WEIGHT = 4.0
 #: Largest norm of a gradient.
 CLIP = 5.0
-#: Windows that are validated on, at most: of more, every other one says the same.
-MAX_VALIDATION = 2048
+#: Windows that are validated on, at most, and readings at one time in them: of more, every other one says the same.
+MAX_VALIDATION, VALIDATION_READINGS = 2048, 2**21
 LAST = "last.ckpt"
 
 
@@ -211,9 +212,13 @@ def train(
         **given,
         "callbacks": [*callbacks, *given.get("callbacks", [])],
     }
-    every = -(-len(validation) // MAX_VALIDATION)
+    readings = weight.numel()
+    most = min(MAX_VALIDATION, max(1, VALIDATION_READINGS // readings))
     watched = Windows(
-        validation.series, validation.last[::every].numpy(), validation.window, validation.horizon
+        validation.series,
+        spread_out(validation.last.numpy(), most),
+        validation.window,
+        validation.horizon,
     )
     order = torch.Generator()
     with quiet():
@@ -222,7 +227,7 @@ def train(
             trainer.fit(
                 Training(network, settings, seed, order, weight),
                 training.loader(settings.batch_size, order),
-                watched.loader(4 * settings.batch_size),
+                watched.loader(batch_size(4 * settings.batch_size, settings.window * readings)),
                 ckpt_path=None if last is None else os.fspath(last),
             )
         except (KeyboardInterrupt, SystemExit, Ended) as error:  # Lightning exits after Ctrl-C

@@ -18,16 +18,20 @@ from .._checks import (
     check_float_tensor,
     check_int,
     check_mask,
+    runs_ahead,
 )
 from .functional.attention import edge_weights, repeat_graphs, topk_scores
+from .functional.edges import needs_plain_ops
 from .functional.modules import computes_as
-from .functional.select import candidate_table
+from .functional.select import candidate_table, select_sources
 from .latent_graph import LatentGraph
 
 #: Smallest temperature: the largest score takes all, and scores divided by it are still numbers.
 MIN_TEMPERATURE = 1e-6
 #: What a weight may be: a share of what a target hears, or any real number.
 WEIGHTS = ("softmax", "signed")
+#: Sources in reserve for those that are away, and nodes from which on a search for them in each graph takes longer.
+RESERVE, RESERVE_NODES = 8, 1024
 
 
 class Edges(NamedTuple):
@@ -244,6 +248,9 @@ class GraphLearner(Module):
             h = h[:1]
         query, key, scale = self._score_factors(h)
         k = None if self.training and self.dense_training else self.k_neighbors
+        candidates = self.candidates
+        if k is not None and sources is not None and candidates is None:
+            candidates = self._best_static(query, key, k, sources)
         scores, neighbors, present = topk_scores(
             query,
             key,
@@ -251,12 +258,32 @@ class GraphLearner(Module):
             scale=scale,
             bias=self.correlation if self.static == "full" else None,
             mask=sources,
-            candidates=self.candidates,
+            candidates=candidates,
             self_loops=self.add_self_loops,
             signed=self.signed,
         )
         dense = k is None and self.candidates is None
         return Edges.of(scores / self.temperature, neighbors, present, dense, self.signed)
+
+    def _best_static(self, query: Tensor, key: Tensor, k: int, sources: Tensor) -> Tensor | None:
+        """Candidates ``[N, C]`` that hold the ``k`` best sources in all graphs, if these differ in who is away alone.
+
+        They are searched for once, not in each graph. ``None`` where the scores differ, the graph is small, or so many
+        are away that the reserve does not do.
+        """
+        large = self.num_nodes >= RESERVE_NODES and k + RESERVE <= self.num_nodes
+        if self.dynamic or self.signed or self.static == "full" or not large:
+            return None
+        if runs_ahead(query) or needs_plain_ops() or torch.compiler.is_compiling():
+            return None
+        first = int(self.add_self_loops)
+        factors = query[:1].detach().flatten(2), key[:1].detach().flatten(2)
+        _, best = select_sources(
+            *factors, k + RESERVE, scale=1 / self.heads, self_loops=bool(first)
+        )
+        table = torch.cat([best[0, :, :first], best[0, :, first:].sort().values], 1)
+        here = sources[:, table[:, first:]].sum(-1)
+        return table if bool((here >= k - first).all()) else None
 
     def _score_factors(self, h: Tensor) -> tuple[Tensor, Tensor, float]:
         r"""Factors ``[G, N, heads, d]`` and the scale of their inner products, up to a full static correlation."""
