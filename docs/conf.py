@@ -48,7 +48,6 @@ autodoc_inherit_docstrings = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes"]
-napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 # What is written once, elsewhere in the repository, is put where its links hold: docs/ is like its root.

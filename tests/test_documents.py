@@ -83,8 +83,8 @@ def make_experiment():
     torch.manual_seed(0)
     index = pd.date_range("2026", periods=100, freq="h")
     windows = SpatioTemporalDataset(
-        pd.DataFrame(torch.randn(100, 5).numpy(), index),
-        mask=torch.ones(100, 5).bool().numpy(),
+        pd.DataFrame(torch.randn(100, 20).numpy(), index),
+        mask=torch.ones(100, 20).bool().numpy(),
         covariates={"u": pd.DataFrame(torch.randn(100, 2).numpy(), index)},
         window=4,
         horizon=3,
@@ -106,7 +106,7 @@ def make_experiment():
             "input_size": 1,
             "output_size": 1,
             "horizon": 3,
-            "n_nodes": 5,
+            "n_nodes": 20,
             "exog_size": 2,
         },
         optim_class=torch.optim.Adam,
