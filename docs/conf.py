@@ -55,10 +55,10 @@ for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.
     shutil.copy2(ROOT / name, HERE)
 shutil.copy2(ROOT / "constraints.txt", HERE)
 for folder in ("benchmarks", "examples"):
+    shutil.rmtree(HERE / folder, ignore_errors=True)
     shutil.copytree(
         ROOT / folder,
         HERE / folder,
-        dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("__pycache__", "config", "__init__.py"),
     )
 
