@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes from
 # pyproject.toml and constraints.txt; later runs install nothing again.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-avx2 fuzz coverage lint audit bench test-native test-oldest dist clean
+.PHONY: help install demo test test-avx2 fuzz coverage lint docs notebooks audit bench test-native test-oldest dist clean
 
 PYTHON ?= python3
 # The one that constraints-oldest.txt is for.
@@ -25,7 +25,9 @@ AUDIT := .venv-audit
 ADVISORIES := https://pypi.org/pypi/torch/2.6.0/json
 # Compiled where they are first imported: most modules never are.
 PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
-EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,report,viz,polars,holidays,dev]"
+EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,report,viz,polars,holidays,dev,docs]"
+# Those that come with the tool: no network is needed.
+SCHEMA := $(BIN)/check-jsonschema -q --builtin-schema vendor.
 # Two processes of one thread each.
 PYTEST := bin/python -m pytest -n 2 --dist worksteal
 
@@ -59,10 +61,21 @@ fuzz: $(READY) ## Try 28,000 wild arguments, inputs, layouts, tables and files
 coverage: $(READY) ## Run the whole test suite, at least 95 % of lines and branches of the package
 	OMP_NUM_THREADS=1 $(VENV)/$(PYTEST) --cov
 
-lint: $(READY) ## Check style and types (ruff, mypy)
+lint: $(READY) ## Check style, types and what GitHub reads (ruff, mypy, schemas)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(SCHEMA)github-workflows .github/workflows/*.yml
+	$(SCHEMA)github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(SCHEMA)github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA)dependabot .github/dependabot.yml
+	$(SCHEMA)citation-file-format CITATION.cff
+
+docs: $(READY) ## Build the site, in docs/_build/html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
+
+notebooks: $(READY) ## Run the tutorials again and keep what they print
+	OMP_NUM_THREADS=1 $(BIN)/python docs/notebooks.py
 
 audit: ## Look up known vulnerabilities of the tested versions; skipped where PyPI's advisories cannot be reached
 	@$(PYTHON) -c "import json, urllib.request as u; assert json.load(u.urlopen('$(ADVISORIES)', timeout=10))['vulnerabilities']" 2> /dev/null || \
@@ -111,5 +124,5 @@ dist: $(READY) ## Build wheel and sdist, and try each, and each extra, in an emp
 	done
 
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE)* $(AUDIT) build dist *.egg-info logs outputs multirun results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE)* $(AUDIT) build dist *.egg-info logs outputs multirun docs/_build results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

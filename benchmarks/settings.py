@@ -72,6 +72,7 @@ class DatasetChoice:
     scaler: Any
     input_mask: bool
     future_u: bool
+    profile: bool
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class Settings:
     epochs: int
     patience: int
     batch_size: int
+    score_test: bool
     grad_clip_val: float | None
     workers: int
     num_threads: int | None
@@ -114,6 +116,7 @@ class Settings:
     tags: Sequence[str]
     ckpt_path: str | None
     results_file: str
+    keep_forecasts: str | None
     run_root: str
 
     @classmethod

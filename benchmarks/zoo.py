@@ -17,8 +17,9 @@ class Model:
     Attributes:
         place: Its class, ``module:name``. It is imported on demand: choosing one model imports no other.
         covariates: ``"encoded"`` times, or ``"index"``, the rows of embedding tables. (default: ``"encoded"``)
-        trained: Whether it learns, from scaled windows. What does not is fed readings as they are, and its class puts
-            what it forecasts from into the windows: ``prepare(datamodule)``. (default: ``True``)
+        trained: Whether it learns batch by batch, from scaled windows. What does not is fed readings as they are, and
+            its class puts what it forecasts from into the windows: ``prepare(datamodule, **hparams)``.
+            (default: ``True``)
     """
 
     place: str
@@ -43,6 +44,10 @@ MODELS = {
     "var": Model("tsl.nn.models:VARModel"),
     "persistence": Model("benchmarks.data.baselines:PersistenceModel", trained=False),
     "ha": Model("benchmarks.data.baselines:HistoricalAverageModel", trained=False),
+    "seasonal_naive": Model("benchmarks.peers.seasonal:SeasonalNaivePeer", trained=False),
+    "blend": Model("benchmarks.peers.blend:BlendPeer", trained=False),
+    "ridge": Model("benchmarks.peers.ridge:RidgePeer", trained=False),
+    "lightgbm": Model("benchmarks.peers.trees:LightGBMPeer", trained=False),
 }
 
 #: The Lightning modules that train the models.

@@ -112,15 +112,17 @@ def convolve(layer, x, mask=None, summary=None):
                         query = linear("learner.lin_query", scored[g // steps, i]).view(heads, d)[h]
                         key = linear("learner.lin_key", scored[g // steps, j]).view(heads, d)[h]
                         score += float(query @ key) / math.sqrt(d)
+                    own_head = (h,) if learner.signed else ()
                     if learner.static == "full":
-                        score += float(weights["learner.correlation"][i, column])
+                        score += float(weights["learner.correlation"][(i, column, *own_head)])
                     elif learner.static is not None:
                         score += float(
-                            weights["learner.target_embedding"][i]
-                            @ weights["learner.source_embedding"][j]
+                            weights["learner.target_embedding"][(i, *own_head)]
+                            @ weights["learner.source_embedding"][(j, *own_head)]
                         )
                     scores[j, h] = score
-            ranks = {j: sum(scores[j, h] for h in range(heads)) / heads for j in own}
+            power = 2 if learner.signed else 1
+            ranks = {j: sum(scores[j, h] ** power for h in range(heads)) / heads for j in own}
             sources = sorted(own, key=lambda j: -ranks[j])
             first = [i] if forced else []
             sources = first + [j for j in sources if seen[j] and j not in first]
@@ -129,9 +131,12 @@ def convolve(layer, x, mask=None, summary=None):
             for h in range(heads):
                 total = sum(math.exp(scores[j, h] / learner.temperature) for j in sources)
                 for j in sources:
-                    a = math.exp(scores[j, h] / learner.temperature) / total
+                    a = scores[j, h] / learner.temperature
+                    a = a if learner.signed else math.exp(a) / total
                     alpha[g, i, j, h] = a
                     message[h] += a * values[j][h]
+            if layer.lin_gate is not None:
+                message = message * (1 + linear("lin_gate", x[g, i]).view(heads, d))
             message = message.flatten() if layer.concat else message.mean(0)
             hidden = linear("mlp.0", message).clamp(min=0)
             residual = x[g, i]

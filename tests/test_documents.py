@@ -1,8 +1,12 @@
-"""What the README and the examples show works as it stands."""
+"""What the README, the site and the examples show works as it stands."""
 
 from __future__ import annotations
 
+import json
+import os
+import random
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -15,130 +19,267 @@ from PIL import Image
 from references import small_preset
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## ")
+DOCS = ROOT / "docs"
+#: Pages that are written here; make docs puts those of other folders beside them.
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in DOCS.rglob("*.md") if not path.name[0].isupper()),
+]
+PAGES = [page for page in PAGES if not {"_build", "benchmarks"} & set(page.parts)]
+NOTEBOOKS = sorted(DOCS.glob("tutorials/*.ipynb"))
 
 pytestmark = pytest.mark.tsl
 
 
-def read_section(title, count=1):
-    """The Python of a section of the README, which has so many snippets: the last of them."""
-    (text,) = [section for section in SECTIONS if section.startswith(f"{title}\n")]
-    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == count
-    return snippets[-1]
+def snippets(page, language="python"):
+    """The fenced snippets of a page, without their indentation."""
+    fences = r"^( *)```" + language + r"\n(.*?)^\1```"
+    found = re.findall(fences, page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
 
 
-def run_section(title, count=1, **names):
-    """Run the Python of a section of the README with some names given; return all names."""
-    exec(compile(read_section(title, count), f"README.md, {title}", "exec"), names)
-    return names
+@pytest.fixture(scope="module")
+def trained():
+    """A table, later rows of it, and a forecaster that has seen the table for a moment."""
+    from tsl_latentgnn.forecaster import settings
+
+    with pytest.MonkeyPatch.context() as patch:
+        shorten(patch, settings)
+        readings, later = make_tables()
+        from tsl_latentgnn import Forecaster
+
+        forecaster = Forecaster(horizon=12, accelerator="cpu", verbose=False).fit(readings)
+    return readings, later, forecaster
 
 
-def make_data():
-    """Windows of a few series with covariates, and the data module of them."""
-    import tsl_latentgnn._tsl  # noqa: F401, I001  before tsl
+def shorten(patch, settings):
+    """Let every training of a table end after a few steps."""
+    patch.setattr(settings, "MAX_STEPS", 10)
+    patch.setattr(settings, "MIN_STEPS", 10)
+
+
+def make_tables():
+    from tsl_latentgnn import Forecaster  # noqa: F401, I001  before pandas, as the pages have it
     import pandas as pd
-    from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
-    from tsl.data.datamodule import TemporalSplitter
 
     torch.manual_seed(0)
-    index = pd.date_range("2026", periods=60, freq="h")
+    index = pd.date_range("2026-01-01", periods=900, freq="h")
+    table = pd.DataFrame(torch.randn(900, 3).numpy(), index, list("abc"))
+    return table[:500], table[500:]
+
+
+def make_experiment():
+    """What a page on tsl takes for granted: windows with covariates, their data module, a trainer, a predictor."""
+    from tsl_latentgnn.engines import LatentGNNPredictor
+    from tsl_latentgnn.models import LatentGNNModel
+
+    import pandas as pd
+    from pytorch_lightning import Trainer
+    from tsl.data import SpatioTemporalDataModule, SpatioTemporalDataset
+    from tsl.data.datamodule import TemporalSplitter
+    from tsl.engines import Predictor
+    from tsl.metrics.torch import MaskedMAE
+
+    torch.manual_seed(0)
+    index = pd.date_range("2026", periods=100, freq="h")
     windows = SpatioTemporalDataset(
-        pd.DataFrame(torch.randn(60, 5).numpy(), index),
-        covariates={"u": pd.DataFrame(torch.randn(60, 2).numpy(), index)},
+        pd.DataFrame(torch.randn(100, 5).numpy(), index),
+        mask=torch.ones(100, 5).bool().numpy(),
+        covariates={"u": pd.DataFrame(torch.randn(100, 2).numpy(), index)},
         window=4,
         horizon=3,
     )
-    splitter = TemporalSplitter(0.3, 0.2)
-    return windows, SpatioTemporalDataModule(windows, splitter=splitter, batch_size=8)
-
-
-QUIET = {
-    "accelerator": "cpu",
-    "max_epochs": 1,
-    "logger": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
-
-
-def test_a_tsl_experiment():
-    from pytorch_lightning import Trainer
-
-    windows, datamodule = make_data()
-    trainer = Trainer(**QUIET, enable_checkpointing=False)
-    names = run_section(
-        "Swap it into a tsl experiment", torch_dataset=windows, dm=datamodule, trainer=trainer
+    datamodule = SpatioTemporalDataModule(
+        windows, splitter=TemporalSplitter(0.3, 0.2), batch_size=8
     )
-    assert trainer.global_step > 0
+    datamodule.setup()
+    quiet = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    predictor = LatentGNNPredictor(
+        model_class=LatentGNNModel,
+        model_kwargs={
+            "input_size": 1,
+            "output_size": 1,
+            "horizon": 3,
+            "n_nodes": 5,
+            "exog_size": 2,
+        },
+        optim_class=torch.optim.Adam,
+        optim_kwargs={"lr": 0.01},
+        loss_fn=MaskedMAE(),
+        metrics={"mae": MaskedMAE()},
+    )
+    return {
+        "torch": torch,
+        "Predictor": Predictor,
+        "MaskedMAE": MaskedMAE,
+        "torch_dataset": windows,
+        "batch": next(iter(datamodule.test_dataloader())),
+        "dm": datamodule,
+        "predictor": predictor,
+        "trainer": Trainer(**quiet, enable_checkpointing=False),
+        "Trainer": lambda **options: Trainer(**{**quiet, **options}),
+    }
+
+
+def make_model():
+    """A model of the export's page, with inputs."""
+    from tsl_latentgnn.models import LatentGNNModel
+
+    torch.manual_seed(0)
+    model = LatentGNNModel(1, 1, 3, 5, exog_size=2, **small_preset(k_neighbors=3))
+    mask = torch.ones(2, 4, 5, 1).bool()
+    return {"model": model, "x": torch.randn(2, 4, 5, 1), "u": torch.randn(2, 4, 2), "mask": mask}
+
+
+@pytest.fixture
+def run_page(trained, monkeypatch, tmp_path, capsys):
+    """Run the Python of a page from top to bottom, among the names that its readers have; return all names."""
+    from tsl_latentgnn.forecaster import settings
+
+    def run(page):
+        readings, later, forecaster = trained
+        names = {"readings": readings.copy(), "later": later.copy(), "forecaster": forecaster}
+        names |= make_experiment() | make_model()
+        for number, code in enumerate(snippets(page)):
+            exec(compile(code, f"{page.name}, snippet {number}", "exec"), names)
+        plt.close("all")
+        return names
+
+    monkeypatch.chdir(tmp_path)
+    shorten(monkeypatch, settings)
+    random.seed()  # PyG names the code of Sequential at random, and may find that of another test
+    return run
+
+
+RUN = [page for page in PAGES if snippets(page)]
+
+
+def test_pages_have_snippets():
+    assert len(RUN) > 9
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_page(page, run_page):
+    if page.name == "deploy.md":
+        pytest.importorskip("onnxscript")
+    CHECKS.get(page.name, lambda names: None)(run_page(page))
+
+
+def check_table(names):
+    assert list(names["forecasts"]) == ["sensor", "time", "mean", "q05", "q50", "q95"]
+    assert len(names["forecasts"]) == 12 * 3
+    assert list(names["edges"]) == ["source", "target", "weight", "p_value", "kept"]
+    assert names["scores"].summary.loc["latentgnn", "mae"] > 0
+
+
+def check_swap(names):
+    graph = names["graph"].to_dense()
+    torch.testing.assert_close(graph.sum(-1), torch.ones(graph.shape[:-1]))
+    assert names["trainer"].global_step > 0
+    assert names["y_pred"].shape == (8, 12, 20)
+    assert ((names["A"] > 0).sum(-1) <= 4).all()
+    torch.testing.assert_close(names["A"].sum(-1), torch.ones(8, 20))
+    ring = torch.stack([torch.arange(12), torch.arange(12).roll(1)])
+    assert names["model"](torch.randn(12, 4), ring).shape == (12, 2)
+
+
+def check_deployment(names):
+    program = torch.export.load("model.pt2").module()
+    inputs = (names["x"], names["u"], names["mask"])
+    expected = names["model"](*inputs)
+    torch.testing.assert_close(program(**names["inputs"]), expected, rtol=0, atol=1e-5)
+    assert Path("model.onnx").stat().st_size > 0
+
+
+def check_readme(names):
+    check_table(names)
     graph = names["graph"].to_dense()
     torch.testing.assert_close(graph.sum(-1), torch.ones(graph.shape[:-1]))
 
 
-def test_exact_resume(tmp_path, monkeypatch):
-    from tsl_latentgnn.engines import LatentGNNPredictor
-    from tsl_latentgnn.models import LatentGNNModel
+CHECKS = {
+    "README.md": check_readme,
+    "start.md": check_table,
+    "own_data.md": check_table,
+    "swap.md": check_swap,
+    "deploy.md": check_deployment,
+}
 
-    from pytorch_lightning import Trainer
-    from tsl.metrics.torch import MaskedMAE
 
+def test_the_line_that_resumes_trains_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    _, datamodule = make_data()
-    sizes = {"input_size": 1, "output_size": 1, "horizon": 3, "n_nodes": 5, "exog_size": 2}
+    (code,) = snippets(DOCS / "guide" / "checkpoints.md")
     trained = []
-
-    class Noting(LatentGNNPredictor):
-        def on_train_epoch_start(self):
-            trained[-1].append(self.current_epoch)
-
     for until in (1, 3):
-        trained.append([])
-        predictor = Noting(
-            model_class=LatentGNNModel,
-            model_kwargs=sizes,
-            optim_class=torch.optim.Adam,
-            optim_kwargs={"lr": 0.01},
-            loss_fn=MaskedMAE(),
-            metrics={"mae": MaskedMAE()},
+        names = make_experiment()
+        epochs, trainer, predictor = [], names["Trainer"], names["predictor"]
+        predictor.on_train_epoch_start = lambda epochs=epochs, at=predictor: epochs.append(
+            at.current_epoch
         )
-        trainer = partial(Trainer, **{**QUIET, "max_epochs": until})
-        run_section("API", 2, Trainer=trainer, predictor=predictor, dm=datamodule)
+        names["Trainer"] = partial(trainer, max_epochs=until)
+        exec(code, names)
+        trained.append(epochs)
     assert trained == [[0], [1, 2]]
 
 
-def test_plain_pytorch():
-    names = run_section("Use it in plain PyTorch")
-    plt.close("all")
-    assert names["y_pred"].shape == (8, 12, 20)
-    assert ((names["A"] > 0).sum(-1) <= 4).all()
-    torch.testing.assert_close(names["A"].sum(-1), torch.ones(8, 20))
+def commands():
+    """The lines of the pages that call this package's command."""
+    for page in PAGES:
+        for code in snippets(page, "bash"):
+            for line in code.replace("\\\n", " ").splitlines():
+                if found := re.search(r"tsl-latentgnn (\w+ .*)", line):
+                    yield found[1].partition(" #")[0].partition(" >")[0]
 
 
-def test_a_pyg_model():
-    # In a process of its own: PyG's Sequential names its code at random, and may find that of another test.
-    check = """
-import torch
-ring = torch.stack([torch.arange(12), torch.arange(12).roll(1)])
-assert model(torch.randn(12, 4), ring).shape == (12, 2)
-"""
-    code = read_section("Put the layer in a PyG model") + check
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-3000:]
+@pytest.mark.parametrize("line", sorted(set(commands())))
+def test_command_is_understood(line, monkeypatch):
+    from importlib import import_module
+
+    from tsl_latentgnn import commands
+    from tsl_latentgnn._ending import Whole
+
+    name, *_ = words = shlex.split(line)
+    called = []
+    monkeypatch.setattr(import_module(f"tsl_latentgnn.commands.{name}"), "run", called.append)
+    commands.run(words, Whole)
+    assert len(called) == 1
 
 
-def test_deployment(tmp_path, monkeypatch):
-    from tsl_latentgnn.models import LatentGNNModel
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_of_the_repository_are_there(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not re.match(r"\w+:", target):
+            path = os.path.normpath(page.parent / target)
+            # The site has the folders of the root within its own.
+            assert os.path.exists(path) or os.path.exists(path.replace("/docs/", "/")), target
 
-    pytest.importorskip("onnxscript")
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    options = small_preset(k_neighbors=3)
-    model = LatentGNNModel(1, 1, 3, 5, exog_size=2, **options)
-    x, u, mask = torch.randn(2, 4, 5, 1), torch.randn(2, 4, 2), torch.ones(2, 4, 5, 1).bool()
-    names = run_section("Deploy", model=model, x=x, u=u, mask=mask)
-    program = torch.export.load("model.pt2").module()
-    torch.testing.assert_close(program(**names["inputs"]), model(x, u, mask), rtol=0, atol=1e-5)
-    assert (tmp_path / "model.onnx").stat().st_size > 0
+
+def test_the_table_of_the_readme_is_that_of_the_results():
+    rows = re.findall(
+        r"^\| (?:\*\*)?([a-z]\w+)(?:\*\*)? \| (?:\*\*)?([\d.]+(?: ± [\d.]+)?)", README, re.MULTILINE
+    )
+    page = (ROOT / "benchmarks/results/README.md").read_text(encoding="utf-8")
+    results = dict(re.findall(r"^\| la \| (\w+) \| \d \| ([^|]+) \|", page, re.MULTILINE)[:11])
+    assert len(rows) > 5
+    assert dict(rows) == {name: results[name] for name, _ in rows}
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_one_screen_of_short_sentences():
+    assert len(README.splitlines()) <= 110
+    prose = re.sub(r"```.*?```|^\|.*?$|^#.*?$|!\[.*?\]\(.*?\)", "", README, flags=re.DOTALL | re.M)
+    sentences = [s for s in re.split(r"(?<=[.:?!])\s+", prose) if len(s.split()) > 2]
+    words = [len(sentence.split()) for sentence in sentences]
+    assert sum(words) / len(words) <= 15
 
 
 EXAMPLES = {
@@ -164,22 +305,29 @@ def test_example(name, tmp_path):
             assert min(image.size) > 100
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/own_data.md"])
-def test_a_table_of_ones_own(page, monkeypatch, tmp_path, capsys):
-    from tsl_latentgnn.forecaster import settings
+def cells(notebook):
+    return [
+        cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"
+    ]
 
-    import pandas as pd
 
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_notebook(notebook, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(settings, "MAX_STEPS", 20)
-    monkeypatch.setattr(settings, "MIN_STEPS", 20)
-    index = pd.date_range("2026-01-01", periods=900, freq="h")
-    table = pd.DataFrame(torch.randn(900, 3).numpy(), index, list("abc"))
-    text = (ROOT / page).read_text(encoding="utf-8")
-    snippet = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
-    names = {"readings": table[:500], "later": table[500:]}
-    exec(compile(snippet, page, "exec"), names)
-    assert list(names["forecasts"]) == ["sensor", "time", "mean", "q05", "q50", "q95"]
-    assert len(names["forecasts"]) == 12 * 3
-    assert list(names["edges"]) == ["source", "target", "weight", "p_value", "kept"]
-    assert names["scores"].summary.loc["latentgnn", "mae"] > 0
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells(notebook)):
+        exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_the_outputs_of_a_notebook_are_kept(notebook):
+    text = notebook.read_text()
+    assert len(text) < 200_000
+    assert [cell["execution_count"] for cell in cells(notebook)] == [
+        number + 1 for number in range(len(cells(notebook)))
+    ]
+    outputs = [output for cell in cells(notebook) for output in cell["outputs"]]
+    assert outputs
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert "site-packages" not in text

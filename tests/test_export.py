@@ -72,7 +72,12 @@ def plain_inputs(batch):
     return {"node_features": torch.randn(batch, STEPS, NODES, 2)}
 
 
-CASES = {"preset": (lambda: tsl_model(**PRESET), tsl_inputs), "plain": (plain_model, plain_inputs)}
+SIGNED = {**PRESET, "weights": "signed", "gate": True, "heads": 2, "dynamic": True}
+CASES = {
+    "preset": (lambda: tsl_model(**PRESET), tsl_inputs),
+    "signed": (lambda: tsl_model(**SIGNED), tsl_inputs),
+    "plain": (plain_model, plain_inputs),
+}
 
 
 def check(model, inputs, outputs):

@@ -18,6 +18,7 @@ from tsl.datasets import MetrLA
 from benchmarks.data.baselines import last_valid_reading
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
+from benchmarks.data.profile import feed_profile, profile_sizes, usual_readings
 from benchmarks.settings import Settings
 
 #: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
@@ -47,12 +48,13 @@ class ForecastingData:
 
     def cards(self, model_class: type) -> list[DataCard]:
         """Return the callback that writes into checkpoints what forecasts from raw readings need, where there are any:
-        of the package's own model, with a clock and one channel.
+        of the package's own model, with a clock, one channel and no profile.
         """
         if (
             model_class is not LatentGNNModel
             or self.step_minutes is None
             or self.windows.n_channels > 1
+            or "profile" in self.windows.covariates  # of which a card knows nothing
         ):
             return []
         # tsl masks the zeros of METR-LA in any case; faults may have put others there, which are readings.
@@ -76,6 +78,8 @@ class ForecastingData:
     def model_kwargs(self) -> dict[str, Any]:
         """Return what the data tells a model; tsl drops what its class does not take."""
         exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
+        future_size = exog_size if "u_future" in self.windows.input_map else 0
+        usual, usual_ahead = profile_sizes(self.windows)
         tables = [] if self.step_minutes is None else [round(24 * 60 / self.step_minutes), 7]
         return {
             "n_nodes": self.windows.n_nodes,
@@ -83,8 +87,8 @@ class ForecastingData:
             "output_size": self.windows.n_channels,
             "window": self.windows.window,
             "horizon": self.windows.horizon,
-            "exog_size": exog_size,
-            "future_exog_size": exog_size if "u_future" in self.windows.input_map else 0,
+            "exog_size": exog_size + usual,
+            "future_exog_size": future_size + usual_ahead,
             "n_exog_emb": tables[:exog_size],  # STID; it fails on None, its own default
         }
 
@@ -110,6 +114,9 @@ def load_data(settings: Settings) -> ForecastingData:
     index = dataset.index
     clock = isinstance(index, pd.DatetimeIndex)
     step_minutes = (index[1] - index[0]).total_seconds() / 60 if clock else None
+    if options.profile and (not clock or model.covariates == "index"):
+        without = f"model {model.name}, whose covariates are table rows" if clock else "no clock"
+        raise ValueError(f"'dataset.profile' must be false (got {without}).")
     if options.hide_graph:  # it is to be found: self-loops only
         graph = torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
     else:
@@ -148,6 +155,14 @@ def load_data(settings: Settings) -> ForecastingData:
         # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
         key = "mask" if found is None else "found"
         windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
+    if options.profile:
+        rows = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
+        usual = usual_readings(windows, rows, index[1] - index[0])
+        if model.trained:
+            taken = set(model.inputs) - (set() if options.future_u else {"u_future"})
+            feed_profile(windows, usual, tuple(taken))
+        else:
+            windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
     datamodule = SharedDataModule(
         dataset=windows,
         scalers={"target": options.scaler(axis=(0, 1))} if model.trained else {},
@@ -159,7 +174,7 @@ def load_data(settings: Settings) -> ForecastingData:
     if model.trained:
         _mend_scaler(windows, datamodule.train_slice)
     else:
-        model.cls.prepare(datamodule)
+        model.cls.prepare(datamodule, **model.hparams)
     return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
 
 
@@ -223,5 +238,5 @@ def _mend_scaler(windows: Any, training: Any) -> None:
         raise ValueError("'mask' must hold a valid reading in the training part (got none).")
     constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
     scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
-    if "readings" in windows.covariates:
-        windows.add_scaler("readings", scaler)
+    for name in {"readings", "profile", "later"} & windows.covariates.keys():
+        windows.add_scaler(name, scaler)

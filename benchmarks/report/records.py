@@ -30,7 +30,7 @@ _REQUIRED: dict[str, Any] = {
     "parameters": int,
 }
 #: What a line may hold, and a table shows.
-_OPTIONAL = {"seconds_per_epoch": int | float | None, "peak_mib": int | float | None}
+_OPTIONAL = dict.fromkeys(("seconds_per_epoch", "cpu_minutes", "peak_mib"), int | float | None)
 
 #: What makes two lines the same result. A run that is trained for longer has other settings.
 _IDENTITY = ("run", "dataset", "model", "label", "seed", "settings")
@@ -45,7 +45,7 @@ def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]
     """Return the errors of a split from the metrics that tsl logged.
 
     Args:
-        logged: Metrics such as ``test_mae`` and ``test_mse_at_15``.
+        logged: Metrics such as ``test_mae`` and ``test_mse_at_15``, none of a part that was not scored.
         split: ``"val"`` or ``"test"``.
         marks: Labels of the points of the horizon.
 
@@ -57,7 +57,7 @@ def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]
 
     def errors(mark: str | None) -> dict[str, float | None]:
         mae, mse, mape = (
-            float(logged[f"{split}_{metric_key(metric, mark)}"])
+            float(logged[f"{split}_{metric_key(metric, mark)}"]) if logged else math.nan
             for metric in ("mae", "mse", "mape")
         )
         rmse = math.sqrt(mse) if mse >= 0 else math.nan
@@ -219,6 +219,8 @@ def describe(record: Mapping[str, Any]) -> str:
             lines.append(f"{split:<5}{title:>9}{mae:>10.4f}{rmse:>10.4f}{100 * mape:>12.2f}")
     seconds = record["seconds_per_epoch"]
     speed = "not trained" if seconds is None else f"{seconds:.2f} s/epoch"
+    if record.get("cpu_minutes") is not None:
+        speed += f", {record['cpu_minutes']:.2f} CPU minutes"
     lines.append(
         f"{record['parameters']:,} parameters, {record['epochs']} epochs, {speed}, "
         f"peak {record['peak_mib']:,.0f} MiB"

@@ -60,7 +60,8 @@ def make_table(
     left = len(header) - 1
     header += [_TITLES[name] for name in METRICS]
     header += [f"{_TITLES[metric]} at {mark_title(mark)}" for mark in marks]
-    header += ["Parameters", "s/epoch", "Peak MiB"]
+    timed = any(run.get("cpu_minutes") is not None for run in runs)
+    header += ["Parameters", "s/epoch", *(["CPU minutes"] if timed else []), "Peak MiB"]
     lines = []
     for (dataset, model, label, _), seeds in rows.items():
         group = [again[-1] for again in seeds.values()]
@@ -71,6 +72,8 @@ def make_table(
             line.append(_errors(values, metric))
         line.append(_mean([run["parameters"] for run in group], ",.0f"))
         line.append(_mean([run.get("seconds_per_epoch") for run in group], ".2f"))
+        if timed:
+            line.append(_mean([run.get("cpu_minutes") for run in group], ",.2f"))
         line.append(_mean([run.get("peak_mib") for run in group], ",.0f"))
         lines.append(line)
     return to_markdown(header, lines, range(left))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,6 +27,7 @@ from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE
 
 from benchmarks.data.windows import ForecastingData, load_data
 from benchmarks.report.records import collect_errors, metric_key
+from benchmarks.run.forecasts import check_path, keep_forecasts
 from benchmarks.run.launch import keep_float16, start_processes
 from benchmarks.run.provenance import (
     EpochTimer,
@@ -34,7 +37,7 @@ from benchmarks.run.provenance import (
     reset_peak_memory,
 )
 from benchmarks.run.resume import find_last, number_run
-from benchmarks.settings import Settings, flatten
+from benchmarks.settings import Settings, complete_settings, flatten
 
 #: What a run that goes on from a checkpoint may not change, beside its data and model: the optimizer's state and the
 #: metrics so far come from the checkpoint.
@@ -61,12 +64,19 @@ class Outcome(NamedTuple):
 
 
 def fit_and_score(settings: Settings) -> Outcome:
-    """Train a model and score its best weights on the validation and test parts.
+    """Train a model and score its best weights on the validation and, unless ``score_test`` is false, the test part.
 
     Raises:
         ValueError: If a value does not fit; the message names the key.
     """
     fabric = start_processes(settings.trainer)
+    if settings.keep_forecasts is not None:
+        check_path(settings.keep_forecasts)
+        if fabric.world_size > 1:
+            raise ValueError(
+                "'keep_forecasts' must be null with several processes, each of which has its share of the windows "
+                f"(got {settings.keep_forecasts!r} and {fabric.world_size} processes)."
+            )
     if settings.num_threads is not None:
         torch.set_num_threads(settings.num_threads)  # to start processes is to divide the threads
     run_dir, path = settings.run_dir, settings.ckpt_path
@@ -89,6 +99,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     for message in (r"You called `self.log\(.*no logger", "Checkpoint directory .* exists"):
         warnings.filterwarnings("ignore", message)
     reset_peak_memory()
+    before = time.process_time()
     with fabric.rank_zero_first():  # tsl builds files
         data = load_data(settings)
     if trained and data.datamodule.train_len < settings.batch_size:
@@ -114,7 +125,11 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     anew = "or train from the start with ckpt_path=null"
     same = "the dataset, model and settings of its run (config.yaml in its folder)"
     fits = partial(
-        check_fits, predictor=predictor, about=about, advice=f"Start with {same}, {anew}."
+        check_fits,
+        predictor=predictor,
+        about=about,
+        advice=f"Start with {same}, {anew}.",
+        defaults={key: value for key, value in complete_settings({}).items() if key in about},
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
     cards = data.cards(settings.model.cls)
@@ -141,8 +156,14 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
 
         predictor.freeze()
         (val,) = trainer.validate(predictor, datamodule=data.datamodule, verbose=False)
-        (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+        test: Mapping[str, float] = {}
+        if settings.score_test:
+            (test,) = trainer.test(predictor, datamodule=data.datamodule, verbose=False)
+        if settings.keep_forecasts is not None:
+            parts = ("val", "test") if settings.score_test else ("val",)
+            keep_forecasts(settings.keep_forecasts, predictor, data, parts)
     device = trainer.strategy.root_device
+    resumed = settings.ckpt_path is not None
     marks = data.marks()
     progress: Any = trainer.fit_loop.epoch_progress
     record = {
@@ -156,6 +177,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         "seconds_per_epoch": statistics.median(timer.seconds) if timer.seconds else None,
         # Where a resumed run had been stopped early, Lightning's `current_epoch` is one too low.
         "epochs": progress.current.processed,
+        # Of all threads; of a run that went on there is only the rest.
+        "cpu_minutes": None if resumed else (time.process_time() - before) / 60,
         "peak_mib": peak_memory_mib(device),
         "settings": settings.recorded(),
         **environment(device, command_line()),
@@ -168,7 +191,8 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     model, scheduler = settings.model, settings.lr_scheduler
     model_kwargs = data.model_kwargs()
     model.cls.filter_model_args_(model_kwargs)
-    model_kwargs.update(model.hparams)
+    if model.trained:  # the others have had theirs
+        model_kwargs.update(model.hparams)
     edges = model_kwargs.get("candidates")
     if edges == "connectivity":  # the model restricts its own graph to that of the dataset
         model_kwargs["candidates"] = data.windows.edge_index

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from benchmarks.settings import SETTINGS, Settings, read_config
+from benchmarks.settings import SETTINGS, Settings, complete_settings, read_config
 
 #: A file in the folder of a run.
 _NUMBER = ".number"
@@ -31,13 +33,18 @@ def find_last(settings: Settings) -> str | None:
     found = [path for path in Path(settings.run_root).rglob("last.ckpt") if path.is_file()]
     for path in sorted(found, key=_began, reverse=True):
         config = read_config(path.with_name("config.yaml"))
-        if all(config.get(key, ...) == settings.config[key] for key in _SAME_RUN):
+        if _what(config) == _what(settings.config):
             return str(path.resolve())
     rank_zero_warn(
         f"'ckpt_path' is last, but there is no checkpoint of this run under {settings.run_root!r} "
         "('run_root'): it starts from the beginning."
     )
     return None
+
+
+def _what(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run the same; a setting that is younger than its configuration has its default."""
+    return complete_settings({key: config.get(key, ...) for key in _SAME_RUN})
 
 
 def number_run(run_dir: str, run_root: str) -> None:

@@ -1,8 +1,10 @@
-"""Which graph do trained models hold? Learned graphs against the one that generated the data.
+"""Is the learned graph the true one? Learned graphs against those that generated the data.
 
-``python -m benchmarks graph-recovery`` trains ``LatentGNNModel`` and tsl's models with an adaptive adjacency on GPVAR
-data, and compares what they learned with the generating graph, beside two correlations of the training part. No graph
-is given to any model and none enters the training, the choice of an epoch, or the rule that says what an edge is.
+``python -m benchmarks graph-recovery`` has two parts. ``systems`` runs ours and the methods of others on systems whose
+causes are known (:mod:`benchmarks.studies.graph_systems`). ``presets`` trains ``LatentGNNModel`` and tsl's models with
+an adaptive adjacency on GPVAR data, and compares their weights with the generating graph, beside two correlations of
+the training part. No graph is given to any model and none enters the training, the choice of an epoch, or the rule
+that says what an edge is.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tsl_latentgnn.graphs import edges_by_gap, recovery
 
 from torch import Tensor
 
+from benchmarks.data.systems import GROWTH, SYSTEMS
 from benchmarks.data.windows import load_data
 from benchmarks.report.records import to_markdown, to_number
 from benchmarks.report.table import mean_std
@@ -26,12 +29,15 @@ from benchmarks.run.experiment import Outcome
 from benchmarks.run.launch import read_command
 from benchmarks.run.provenance import describe
 from benchmarks.settings import compose_run
-from benchmarks.studies.learned_graphs import (
-    Learned,
+from benchmarks.studies import graph_systems
+from benchmarks.studies.correlations import (
     choose_order,
-    draw_graphs,
     lagged_correlation,
     lagged_partial_correlation,
+)
+from benchmarks.studies.learned_graphs import (
+    Learned,
+    draw_graphs,
     learned_graphs,
     noise_floor,
     significant,
@@ -57,21 +63,42 @@ _NONE = "\N{EN DASH}"
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what the command line asks for and is not in the file of results yet; print the tables."""
     parser = make_parser("graph-recovery", __doc__, overrides=(), seeds=range(5))
-    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
-    parser.add_argument("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
+    add = parser.add_argument
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--systems", nargs="+", choices=KNOWN, default=list(KNOWN))
+    add("--methods", nargs="+", choices=graph_systems.TITLES, default=list(graph_systems.METHODS))
+    add("--limit", type=float, default=300.0, help="CPU seconds of a method (default: 300)")
+    add("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    add("--models", nargs="+", choices=OVERRIDES, default=list(OVERRIDES))
+    add("--out", metavar="FILE", type=Path, help="Markdown file to write, too")
     options = read_command(parser, arguments)
+    texts = [PARTS[part](options) for part in options.parts]
+    text = "\n\n".join(texts)
+    print(text)
+    if options.out is not None:
+        with replacing(options.out) as unfinished:
+            unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def run_systems(options: argparse.Namespace) -> str:
+    """Run ours and the methods of others on systems whose causes are known; return the tables."""
+    return graph_systems.report(graph_systems.run_all(options), options.command)
+
+
+def run_presets(options: argparse.Namespace) -> str:
+    """Train the models of the benchmark on GPVAR data; return the tables."""
     records = []
     for dataset in options.datasets:
         pairs = itertools.product(options.seeds, options.models)
         runs = [run(dataset, model, seed, options) for seed, model in pairs]
         records += [record for record in runs if record is not None]
         records += baselines(dataset, options)
-    text = report(records, options.overrides, options.command)
-    print(text)
-    if options.out is not None:
-        with replacing(options.out) as unfinished:
-            unfinished.write_text(text + "\n", encoding="utf-8")
+    return report(records, options.overrides, options.command)
+
+
+#: What can be asked for apart.
+PARTS = {"systems": run_systems, "presets": run_presets}
+KNOWN = (*SYSTEMS, *GROWTH)
 
 
 def run(dataset: str, model: str, seed: int, options: argparse.Namespace) -> dict[str, Any] | None:

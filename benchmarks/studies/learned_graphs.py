@@ -10,8 +10,6 @@ from tsl_latentgnn.visualization import plot_learned_and_true
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy import stats
-from sklearn.preprocessing import scale
 from torch import Tensor
 from torch_geometric.utils import to_dense_adj
 from tsl.datasets import GPVARDataset
@@ -19,6 +17,7 @@ from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
 
 from benchmarks.data.windows import ForecastingData
 from benchmarks.run.experiment import Outcome
+from benchmarks.studies.correlations import smallest_significant
 
 
 class Learned(NamedTuple):
@@ -63,14 +62,9 @@ def mean_graphs(predictor: Any, batches: Iterable[Any]) -> list[Tensor]:
 
 
 def significant(correlation: np.ndarray, freedom: int, level: float = 0.05) -> Learned:
-    r"""Size of correlations, of which those are edges that a t-test tells from 0, over all pairs of different nodes.
-
-    The threshold is :math:`t / \sqrt{t^2 + f}` with Student's quantile :math:`t`, of :math:`f` degrees of freedom, at
-    :math:`1 - \mathrm{level} / (2 N (N - 1))` (Bonferroni).
-    """
-    pairs = len(correlation) * (len(correlation) - 1)
-    t = stats.t.isf(level / (2 * pairs), freedom)
-    return Learned(torch.as_tensor(np.abs(correlation)), float(t / np.sqrt(t**2 + freedom)))
+    """Size of correlations, with the threshold of :func:`~benchmarks.studies.correlations.smallest_significant`."""
+    threshold = smallest_significant(len(correlation), freedom, level)
+    return Learned(torch.as_tensor(np.abs(correlation)), threshold)
 
 
 def draw_graphs(learned: Tensor, true: Tensor, title: str) -> Figure:
@@ -105,51 +99,3 @@ def noise_floor(data: ForecastingData) -> tuple[float, float]:
     steps = starts + data.windows.horizon_offset
     error = data.windows.target.numpy()[steps] - optimal.reshape(data.windows.shape)[steps]
     return float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
-
-
-def lagged_correlation(series: np.ndarray) -> tuple[np.ndarray, int]:
-    """Correlation ``[N, N]`` of every node ``i`` (row) with every node ``j`` one step before, in series ``[T, N]``, and
-    its degrees of freedom.
-    """
-    before, after = _autoregression(series, 1, 1)
-    return after.T @ before / len(after), len(after) - 2
-
-
-def lagged_partial_correlation(series: np.ndarray, order: int) -> tuple[np.ndarray, int]:
-    """As :func:`lagged_correlation`, but given all other readings of all nodes in the ``order`` steps before.
-
-    It follows from the t-statistic of the coefficient in the linear autoregression of this order.
-    """
-    nodes = series.shape[1]
-    design, target = _autoregression(series, order, order)
-    inverse = np.linalg.inv(design.T @ design)
-    coefficients = inverse @ design.T @ target  # [order * N, N]
-    freedom = len(target) - design.shape[1] - 1
-    variance = ((target - design @ coefficients) ** 2).sum(0) / freedom
-    t = coefficients[:nodes] / np.sqrt(np.diag(inverse)[:nodes, None] * variance)
-    return (t / np.sqrt(t**2 + freedom)).T, freedom
-
-
-def choose_order(series: np.ndarray, largest: int) -> int:
-    r"""The order :math:`p` of the linear autoregression with the least BIC, over the same targets for all orders.
-
-    .. math::
-        \mathrm{BIC}(p) = \ln \det \hat{\boldsymbol{\Sigma}}_p + \frac{\ln T}{T} \, p N^2
-
-    (Lütkepohl, *New Introduction to Multiple Time Series Analysis*, 2005, section 4.3.)
-    """
-    found = []
-    for order in range(1, largest + 1):
-        design, target = _autoregression(series, order, largest)
-        residual = target - design @ np.linalg.solve(design.T @ design, design.T @ target)
-        steps, nodes = target.shape
-        _, spread = np.linalg.slogdet(residual.T @ residual / steps)
-        found.append(spread + np.log(steps) / steps * order * nodes**2)
-    return int(np.argmin(found)) + 1
-
-
-def _autoregression(series: np.ndarray, order: int, skipped: int) -> tuple[np.ndarray, np.ndarray]:
-    """Readings of the ``order`` steps before, ``[T, order * N]``, of the targets ``[T, N]``; ``skipped`` are none."""
-    series = series.astype(np.float64)
-    lags = [series[skipped - lag : len(series) - lag] for lag in range(1, order + 1)]
-    return scale(np.concatenate(lags, axis=1)), scale(series[skipped:])

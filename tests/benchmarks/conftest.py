@@ -53,6 +53,12 @@ def la_dir(la_raw, tmp_path):
     return shutil.copytree(la_raw, tmp_path / "la")
 
 
+@pytest.fixture
+def la_days(tmp_path):
+    """As ``la_dir``, long enough for a training part of two days."""
+    return write_la(tmp_path / "la", steps=1200)
+
+
 @pytest.fixture(scope="session")
 def gpvar_dir(tmp_path_factory):
     """GPVAR-AZ cut to a few steps, as tsl stores it after generating it."""

@@ -30,6 +30,9 @@ VARIANTS = {
     "every step": {"graph_at": "input", "dynamic": True, "decoder": "attention", "lstm_layers": 2},
     "every window": {"graph_at": "input", "graph_per": "window", "dynamic": True},
     "likelihood": {"likelihood": "gaussian", "modes": (2, 2), "conv_smoothing": True},
+    "signed": {"weights": "signed", "heads": 2, "gate": True, "shared_static": False},
+    "signed, dense": {"weights": "signed", "heads": 2, "k_neighbors": None},
+    "signed, dynamic": {"weights": "signed", "dynamic": True, "gate": True},
 }
 
 
@@ -119,7 +122,7 @@ def test_one_pass_mutes_an_edge_of_every_target(options, missing):
     if dense.dim() == 5:
         dense = dense.mean(2)
     dense = dense.mean(0) * ~torch.eye(NODES, dtype=torch.bool)
-    assert bool((chosen == (dense > 0)).all())
+    assert bool((chosen == (dense != 0)).all())
     if (
         network.graph_encoder.graph_per != "window" or not missing
     ):  # of the sources of each step, there
@@ -228,17 +231,25 @@ LOSS = {
 }
 
 
-@pytest.mark.parametrize("options", [{}, {"dynamic": True}], ids=["static", "dynamic"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dynamic": True}, {"weights": "signed", "heads": 2, "gate": True}],
+    ids=["static", "dynamic", "signed"],
+)
+@pytest.mark.parametrize("margin", [0.0, 0.02])
 @pytest.mark.parametrize("loss", LOSS)
 @torch.no_grad()
-def test_the_whole_test_by_hand(loss, options):
+def test_the_whole_test_by_hand(loss, options, margin):
+    if loss == "own" and margin > 0:
+        pytest.skip("this loss may be negative")
     network = make_network(likelihood="gaussian", latent_layers=1, **options).train()
     batches = [make_batch(size, 0.2, seed) for seed, size in enumerate((7, 1, 8))]
     for _, y in batches:
         y[torch.rand(y.shape) < 0.2] = torch.nan
     batches[0][1][3, :, 2] = torch.nan  # no reading of a node in a window
     lag = 4
-    result = edge_test(network, iter(batches), fdr=0.3, loss=loss, lag=lag)
+    result = edge_test(network, iter(batches), fdr=0.3, loss=loss, lag=lag, margin=margin)
+    assert result.margin == margin
     assert network.training
     assert (result.num_nodes, result.windows, result.lag, result.fdr) == (NODES, 16, lag, 0.3)
     network.eval()
@@ -251,9 +262,10 @@ def test_the_whole_test_by_hand(loss, options):
 
     d = torch.zeros(16, NODES, NODES, dtype=torch.double)
     weights, there, at = torch.zeros(NODES, NODES), [], 0
-    spoken, masks = [], []
+    spoken, masks, each = [], [], []
     for inputs, y in batches:
         whole = network.forecast(**inputs)
+        each.append(losses(whole, y))
         seen, heard, edges = states(network, inputs)
         spoken.append(heard[0])
         masks.append(seen.sources)
@@ -263,18 +275,19 @@ def test_the_whole_test_by_hand(loss, options):
         graph = whole.graph.to_dense()
         weights += graph.sum(0) / 16
         for i, j in np.ndindex(NODES, NODES):
-            if bool((graph[:, i, j] > 0).any()):
+            if bool((graph[:, i, j] != 0).any()):
                 muted = forecast_muted(network, seen, heard, edges, says, i, j)
-                there_is = graph[:, i, j] > 0
+                there_is = graph[:, i, j] != 0
                 d[rows, i, j] = (losses(muted, y) - losses(whole, y))[:, i] * there_is
         at += len(y)
     there = torch.cat(there)
+    least = margin * torch.cat(each).nanmean(0)
     tested = sorted(zip(result.target.tolist(), result.source.tolist(), strict=True))
-    assert tested == [(i, j) for i, j in np.ndindex(NODES, NODES) if i != j and weights[i, j] > 0]
+    assert tested == [(i, j) for i, j in np.ndindex(NODES, NODES) if i != j and weights[i, j] != 0]
     every = []
     for n, (i, j) in enumerate(zip(result.target, result.source, strict=True)):
         moments = newey_west(d[:, i, j].tolist(), there[:, i].tolist(), lag)
-        p = p_value_by_hand(*moments, lag)
+        p = p_value_by_hand(moments[0] - float(least[i]), *moments[1:], lag)
         assert result.weight[n] == pytest.approx(float(weights[i, j]), rel=1e-5)
         assert result.loss_difference[n] == pytest.approx(moments[0], rel=1e-3, abs=1e-6)
         assert result.p_value[n] == pytest.approx(p, rel=1e-2)
@@ -282,7 +295,7 @@ def test_the_whole_test_by_hand(loss, options):
     padded = np.concatenate([every, np.ones(NODES * (NODES - 1) - len(every))])
     expected = stats.false_discovery_control(padded)[: len(every)] <= 0.3
     np.testing.assert_array_equal(result.kept, expected)
-    assert (np.diff(result.weight) <= 0).all()
+    assert (np.diff(np.abs(result.weight)) <= 0).all()
 
 
 def test_kinds_of_batches_and_models():
@@ -300,6 +313,36 @@ def test_kinds_of_batches_and_models():
     flat = edge_test(model, [({"node_features": inputs["x"]}, y.squeeze(-1))])
     inner = edge_test(model.network, [({"node_features": inputs["x"]}, y)])
     np.testing.assert_array_equal(flat.p_value, inner.p_value)
+
+
+@torch.no_grad()
+def test_the_margin_is_by_the_kind_of_weights_and_loss():
+    batches = [make_batch(20, 0.0)]
+    signed = make_network(weights="signed", likelihood="gaussian")
+    found = {loss: edge_test(signed, batches, loss=loss).margin for loss in LOSS}
+    assert found == {"absolute": 0.02, "squared": 0.02, "own": 0.0}
+    assert edge_test(signed, batches, margin=0.1).margin == 0.1
+    assert edge_test(make_network(), batches).margin == 0.0
+
+
+@torch.no_grad()
+def test_signed_weights_of_zero_take_no_pass():
+    network = make_network(weights="signed", heads=2, k_neighbors=None, latent_layers=1)
+    learner = network.graph_encoder.convs[0].learner
+    learner.correlation.zero_()
+    learner.correlation[0, 3] = torch.tensor([0.0, -0.5])
+    learner.correlation[2, 4] = torch.tensor([2.0, -1.0])
+    learner.correlation[2, 1] = 1.0
+    inputs, y = make_batch(20, 0.0)
+    _, muted = EdgeMuter(network)(network.before_graph(**inputs))
+    assert len(list(muted)) == 2  # as many as a target has sources, not as there are nodes
+    result = edge_test(network, [(inputs, y)])
+    edges = list(zip(result.source.tolist(), result.target.tolist(), strict=True))
+    assert edges == [(4, 2), (1, 2), (3, 0)]
+    np.testing.assert_allclose(result.weight, [2.5**0.5, 1.0, -(0.125**0.5)], rtol=1e-6)
+    graph = result.to_graph()
+    np.testing.assert_allclose(graph.to_frame().weight, result.weight, rtol=1e-6)
+    assert sorted(graph.to_networkx().edges) == [(1, 2), (3, 0), (4, 2)]
 
 
 def test_a_graph_without_edges():
@@ -376,6 +419,10 @@ class TestRefusals:
             edge_test(network, batches, loss="mae")
         with pytest.raises(ValueError, match="'lag' must be an int >= 2"):
             edge_test(network, batches, lag=1)
+        with pytest.raises(ValueError, match=r"'margin' must be .*got -0.1"):
+            edge_test(network, batches, margin=-0.1)
+        with pytest.raises(ValueError, match=r"'margin' must be 0 where a loss is negative"):
+            edge_test(network, batches, margin=0.1, loss=lambda mean, y: (mean - y).abs() - 9.0)
         with pytest.raises(ValueError, match="'batches' must hold more than 9 windows for lag 8"):
             edge_test(network, [make_batch(9)])
         with pytest.raises(ValueError, match="must have 4 dimensions of each value"):

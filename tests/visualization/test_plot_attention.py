@@ -79,7 +79,11 @@ class TestPlotAttention:
     def test_color_scale_starts_at_zero_and_can_be_set(self):
         matrix = np.array([[0.2, 0.4], [0.3, 0.3]])
         assert plot_attention(matrix).images[0].get_clim() == (0.0, 0.4)
-        assert plot_attention(matrix - 0.3).images[0].get_clim() == pytest.approx((-0.1, 0.1))
+        assert plot_attention(matrix).images[0].get_cmap().name == "Blues"
+        signed = plot_attention(matrix - [[0.5, 0.0], [0.0, 0.0]])
+        assert signed.images[0].get_clim() == pytest.approx((-0.4, 0.4))
+        assert signed.images[0].get_cmap().name == "RdBu_r"
+        assert signed.figure.axes[1].get_ylabel() == "signed weight"
         assert plot_attention(matrix, vmin=0.1, vmax=1).images[0].get_clim() == (0.1, 1.0)
         # A matrix of zeros still has a scale.
         assert plot_attention(np.zeros((2, 2))).images[0].get_clim() == (0.0, 1.0)

@@ -81,6 +81,19 @@ def test_threshold_and_top_edges():
     assert ax.get_title().endswith("(heaviest 1 of 3 edges)")
 
 
+def test_edges_of_either_sign_have_two_colors_and_the_width_of_their_size():
+    signed = GRAPH * np.array([[1, -1, 1, 1]]).T
+    ax = plot_graph(signed, PLACES, arrows=False, threshold=0.1)
+    same = lines(plot_graph(GRAPH, PLACES, arrows=False))
+    drawn = lines(ax)
+    np.testing.assert_array_equal(drawn.get_segments(), same.get_segments())
+    np.testing.assert_allclose(drawn.get_linewidths(), same.get_linewidths())
+    red, _, blue, _ = drawn.get_colors().T  # of 0.2, -0.5 and 0.9
+    assert (red > blue).tolist() == [True, False, True]
+    assert ax.figure.axes[1].get_ylim() == pytest.approx((-0.9, 0.9))
+    assert ax.figure.axes[1].get_ylabel() == "signed weight"
+
+
 def test_a_graph_without_edges_shows_its_nodes():
     ax = plot_graph(np.eye(4), PLACES)
     assert arrows(ax) == []

@@ -61,6 +61,12 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--no-profile", action="store_true", help="do not learn from what is usual at that time"
     )
+    model.add_argument(
+        "--preset",
+        choices=("state", "discovery", "seq2seq"),
+        default="state",
+        help="state to forecast, discovery to read the graph (default: state)",
+    )
     model.add_argument("--scaling", choices=("sensor", "global"))
     model.add_argument("--k-neighbors", type=read_positive, help="sources of each sensor")
     training = parser.add_argument_group("the training (likewise)")
@@ -76,7 +82,16 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
     """Return the untrained forecaster that the options say."""
     from ..forecaster import Forecaster
 
-    same = ("horizon", "window", "freq", "holidays", "new_sensors", "scaling", "k_neighbors")
+    same = (
+        "horizon",
+        "window",
+        "freq",
+        "holidays",
+        "new_sensors",
+        "preset",
+        "scaling",
+        "k_neighbors",
+    )
     training = ("batch_size", "epochs", "patience", "lr", "seed", "accelerator")
     return Forecaster(
         **{name: getattr(options, name) for name in (*same, *training)},

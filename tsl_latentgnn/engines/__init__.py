@@ -5,6 +5,7 @@
 
 from .callbacks import DataCard, DenseStart
 from .checkpoint import model_differences, read_checkpoint
+from .group_lasso import GroupLasso
 from .memory import MemoryWarning
 from .predictor import LatentGNNPredictor
 from .processes import EndTogether, SharedBatches, SharedDataModule, SharedLoss, share_loss
@@ -16,6 +17,7 @@ __all__ = [
     "DataCard",
     "DenseStart",
     "EndTogether",
+    "GroupLasso",
     "LatentGNNPredictor",
     "MemoryWarning",
     "RunCheckpointIO",

@@ -182,16 +182,18 @@ def check_fits(
     predictor: LightningModule,
     about: Mapping[str, Any],
     advice: str = "Start with the data, model and settings of its run, or train from the start.",
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise if a run cannot go on from a checkpoint.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returned. Its weights get the names that they have in ``predictor``,
-            whichever of the two is compiled.
+            whichever of the two is compiled, and its run what it does not say of ``defaults``.
         path: Its path, for the message.
         predictor: The module that is to be trained on.
         about: What the run is about, as in :class:`RunState`.
         advice: The end of the message where the checkpoint is one of another run.
+        defaults: What a run is about that is older than the setting. (default: nothing)
 
     Raises:
         ValueError: If the checkpoint is none of a training, or of another model, number of nodes, window, horizon or
@@ -199,6 +201,9 @@ def check_fits(
     """
     more = {"hyper_parameters": dict} if predictor.hparams else {}
     check_whole(checkpoint, path, {**_PARTS, **more})
+    state = checkpoint["callbacks"].get("RunState")
+    if isinstance(state, dict) and isinstance(state.get("about"), dict):
+        state["about"] = {**(defaults or {}), **state["about"]}
     with refuse("ckpt_path", path, "which cannot be compared with the run that goes on: "):
         differences = _differences(checkpoint, predictor, about)
     if differences:

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._checks import check_choice, check_float, check_int
-from ..models import LatentForecaster
+from ..models import PRESETS, LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
 from .adaptive import forecast_adaptively
 from .backtest import Backtest, rolling_origins, score
@@ -83,6 +83,9 @@ class Forecaster(BaseEstimator):
         patience (int, optional): Epochs without improvement after which the training ends.
         lr (float, optional): Largest learning rate.
         k_neighbors (int, optional): Sources of each sensor, itself included.
+        preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
+            ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
+            neither can show is said there. (default: ``"state"``)
         model_kwargs (dict, optional): Further arguments of the network. (default: ``None``)
         seed (int): Of the weights and the order of the windows. (default: ``0``)
         accelerator (str): As Lightning's ``Trainer`` has it. (default: ``"auto"``)
@@ -114,6 +117,7 @@ class Forecaster(BaseEstimator):
         patience: int | None = None,
         lr: float | None = None,
         k_neighbors: int | None = None,
+        preset: str = "state",
         model_kwargs: Mapping[str, Any] | None = None,
         seed: int = 0,
         accelerator: str = "auto",
@@ -137,6 +141,7 @@ class Forecaster(BaseEstimator):
         self.patience = patience
         self.lr = lr
         self.k_neighbors = k_neighbors
+        self.preset = preset
         self.model_kwargs = model_kwargs
         self.seed = seed
         self.accelerator = accelerator
@@ -203,6 +208,7 @@ class Forecaster(BaseEstimator):
             seen.shape[1:],
             window,
             len(training),
+            self.preset,
             scaling="global" if self.new_sensors else scaling,
             **{name: getattr(self, name) for name in SETTINGS},
         )
@@ -272,6 +278,12 @@ class Forecaster(BaseEstimator):
         check_levels("quantiles", self.quantiles)
         check_choice("likelihood", self.likelihood, LIKELIHOODS)
         check_choice("scaling", self.scaling, (None, "sensor", "global"))
+        check_choice("preset", self.preset, tuple(PRESETS))
+        if self.preset == "discovery" and self.new_sensors:
+            raise ValueError(
+                "'preset' must not be 'discovery' with new_sensors=True (got both): its weights are those of pairs of "
+                "sensors that were trained on."
+            )
         for name in ("window", *SETTINGS):
             value = getattr(self, name)
             if value is not None and name != "lr":
@@ -321,6 +333,7 @@ class Forecaster(BaseEstimator):
             "future_exog_size": inputs["u_future"].size(-1) if "u_future" in inputs else 0,
             "likelihood": self.likelihood,
             "k_neighbors": settings.k_neighbors,
+            "preset": self.preset,
         }
         given = dict(self.model_kwargs or {})
         if self.new_sensors:
@@ -488,7 +501,8 @@ class Forecaster(BaseEstimator):
         """Return the learned graph: ``source``, ``target``, ``weight``, ``p_value`` and ``kept``, the heaviest first.
 
         A weight is the share that the source has in what its target hears; with the target's own share they sum to 1.
-        It says little alone: ``kept`` says whether the forecast needs the edge, at a false discovery rate of 5 % on the
+        With ``preset="discovery"`` it is a number of either sign, and 0, left out here, where there is no edge. It says
+        little alone: ``kept`` says whether the forecast needs the edge, at a false discovery rate of 5 % on the
         validation part, see :func:`~tsl_latentgnn.graphs.edge_test`.
 
         Raises:

@@ -39,18 +39,19 @@ def export_forecaster(
 
     The scale, the calendar, the profile and the widths of the quantiles are inside, the batch size is left open.
 
-    ================  ========================  ===================================================================
+    ================  ==========================  ===================================================================
     input
-    ================  ========================  ===================================================================
-    ``x``             ``[b window n c]``        readings in float32, NaN where one is missing
-    ``time``          ``[b window+horizon]``    the time of each step on the wall clock that the forecaster was trained
-                                                by: whole seconds from 1970-01-01 00:00 of that clock, in int64
-    ``holiday``       ``[b window+horizon]``    1 on a public holiday, else 0, in float32; of a forecaster with
-                                                ``holidays``
-    ``past``          ``[b window n f]``        covariates up to now in float32, in their own unit; of a forecaster
-                                                that was given some
+    ================  ==========================  ===================================================================
+    ``x``             ``[b window n c]``          readings in float32, NaN where one is missing
+    ``time``          ``[b window+horizon]``      the time of each step on the wall clock that the forecaster was
+                                                  trained by: whole seconds from 1970-01-01 00:00 of that clock,
+                                                  in int64
+    ``holiday``       ``[b window+horizon]``      1 on a public holiday, else 0, in float32; of a forecaster with
+                                                  ``holidays``
+    ``past``          ``[b window n f]``          covariates up to now in float32, in their own unit; of a forecaster
+                                                  that was given some
     ``future``        ``[b window+horizon n f]``  the same of those that are known ahead
-    ================  ========================  ===================================================================
+    ================  ==========================  ===================================================================
 
     The outputs are ``mean`` ``[b horizon n c]`` and ``quantiles`` ``[b horizon n c q]``. The times are those of all
     steps, not of the last one alone, as a step of the wall clock is an hour longer or shorter where summer time begins

@@ -36,7 +36,7 @@ class Settings:
         epoch_steps: Optimizer steps of an epoch.
         patience: Epochs without a better validation loss after which the training ends.
         lr: Largest learning rate, of a cycle that warms up and decays.
-        k_neighbors: Sources of each sensor, itself included.
+        k_neighbors: Sources of each sensor, itself included; ``None`` is all.
         static: Static scores of the graph: ``"full"``, or a rank.
         dense_epochs: Epochs that learn the scores of all pairs.
         scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
@@ -48,7 +48,7 @@ class Settings:
     epoch_steps: int
     patience: int
     lr: float
-    k_neighbors: int
+    k_neighbors: int | None
     static: str | int
     dense_epochs: int
     scaling: str
@@ -56,9 +56,10 @@ class Settings:
     def summary(self) -> str:
         """In words."""
         steps = self.epochs * self.epoch_steps
+        sources = "all" if self.k_neighbors is None else self.k_neighbors
         return (
             f"Training: window {self.window}, {self.batch_size} windows a step, at most {self.epochs} epochs of "
-            f"{self.epoch_steps} steps ({steps:,} in all), lr {self.lr:g}, {self.k_neighbors} sources of each sensor, "
+            f"{self.epoch_steps} steps ({steps:,} in all), lr {self.lr:g}, {sources} sources of each sensor, "
             f"one scale for {'each sensor' if self.scaling == 'sensor' else 'all sensors'}."
         )
 
@@ -71,9 +72,14 @@ def default_window(step: pd.Timedelta, horizon: int) -> int:
 
 
 def choose_settings(
-    shape: tuple[int, ...], window: int, training: int, **given: int | float | str | None
+    shape: tuple[int, ...],
+    window: int,
+    training: int,
+    preset: str = "state",
+    **given: int | float | str | None,
 ) -> Settings:
     """Return the settings for ``training`` windows of sensors and channels ``[n c]``; what is ``given`` wins."""
+    discovery = preset == "discovery"  # every pair has a weight
     nodes, channels = shape
     fixed = {name: value for name, value in given.items() if value is not None}
     per_window = nodes * channels * window
@@ -91,8 +97,8 @@ def choose_settings(
         "epoch_steps": epoch_steps,
         "patience": max(5, epochs // 2),
         "lr": 0.005,
-        "k_neighbors": min(8, nodes),
-        "static": "full" if nodes <= FULL_STATIC else 16,
+        "k_neighbors": None if discovery else min(8, nodes),
+        "static": "full" if discovery or nodes <= FULL_STATIC else 16,
         "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,
         "scaling": "sensor",
     }

@@ -209,8 +209,10 @@ class Trained:
         target, source = np.divmod(pairs, len(names))
         label = np.array(names, dtype=object)
         columns = {"source": label[source], "target": label[target], "weight": weight}
-        frame = pd.DataFrame(columns)[(target != source) & (weight > 0)]
-        frame = frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+        frame = pd.DataFrame(columns)[(target != source) & (weight != 0)]
+        frame = frame.sort_values(
+            "weight", ascending=False, key=abs, kind="stable", ignore_index=True
+        )
         return frame.assign(p_value=np.nan, kept=False)
 
     def frame(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .._ending import CTRL_C, Ended
 from ..engines.callbacks import DenseStart
+from ..engines.group_lasso import GroupLasso, can_shrink
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .batches import Batch, Windows
@@ -165,6 +166,8 @@ def train(
 ) -> KeepBest:
     """Train ``network`` until it no longer improves on ``validation``, and leave it with its best weights.
 
+    Static signed weights are shrunk by a :class:`~tsl_latentgnn.engines.GroupLasso`.
+
     Ctrl-C ends the training; the best weights so far are kept.
 
     Args:
@@ -184,6 +187,8 @@ def train(
     callbacks: list[Callback] = [best]
     if settings.dense_epochs > 0:
         callbacks.append(DenseStart(settings.dense_epochs))
+    if can_shrink(network):
+        callbacks.append(GroupLasso())
     last = None
     if folder is not None:
         callbacks.append(

@@ -35,7 +35,7 @@ def read_graph(
             raise ValueError(
                 f"'{name}' must be a single graph (got batch shape {list(graph.batch_shape)}): select one by index."
             )
-        score = to_float64(name, graph.mean())
+        score = np.abs(to_float64(name, graph.mean()))  # of signed weights, how much they weigh
         if graph.kept is not None:
             kept = _to_dense(graph, graph.kept.double(), 0.0) > 0
         if graph.p_values is not None:
@@ -51,8 +51,8 @@ def read_graph(
             f"(got {threshold} and one that {known})."
         )
     if kept is None:
-        weight = graph.mean() if isinstance(graph, LatentGraph) else graph
-        kept = to_float64(name, weight) > check_float("threshold", threshold)
+        weight = score if isinstance(graph, LatentGraph) else to_float64(name, graph)
+        kept = weight > check_float("threshold", threshold)
     return kept, score
 
 
@@ -64,7 +64,7 @@ def _to_dense(graph: LatentGraph, values: Tensor, rest: float) -> FloatArray:
     """Values ``[N, N]`` of the pairs, ``rest`` where a graph has no edge of any weight."""
     there = graph.weights.flatten(0, -3) if graph.batch_shape else graph.weights
     dense = np.full((graph.num_nodes,) * 2, rest)
-    target, place = np.nonzero((there.view(graph.num_nodes, -1) > 0).numpy(force=True))
+    target, place = np.nonzero((there.view(graph.num_nodes, -1) != 0).numpy(force=True))
     source = graph.neighbors.view(graph.num_nodes, -1).numpy(force=True)[target, place]
     dense[target, source] = values.view(graph.num_nodes, -1).numpy(force=True)[target, place]
     return dense

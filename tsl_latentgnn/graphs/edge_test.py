@@ -24,23 +24,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOSSES = ("absolute", "squared", "own")
+#: Share of its error that a target must lose without an edge of signed weight, where no other is given.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True)
 class EdgeTest:
-    """The edges that :func:`edge_test` tested, the heaviest first.
+    """The edges that :func:`edge_test` tested, the heaviest first, of either sign.
 
     Args:
         source: Source of each edge, a number of a node.
         target: Target of each edge.
-        weight: Its weight, averaged over windows, layers, heads and steps; 0 where it is not chosen.
+        weight: Its weight, averaged over windows, layers, heads and steps; 0 where it is not chosen. Of signed weights
+            the root mean square of the heads, with the sign of the largest.
         loss_difference: By how much the loss of the target grows when it is muted, on average over the windows.
-        p_value: Chance of at least this growth, as sure as it is, if the edge were of no use.
+        p_value: Chance of at least this growth, as sure as it is, if the edge were of no use, or of no more than the
+            margin.
         kept: Whether it is kept, at the false discovery rate ``fdr`` over all pairs of nodes.
         num_nodes: Number of nodes.
         windows: Number of windows.
         lag: Largest lag of the autocovariances.
         fdr: The false discovery rate.
+        margin: Share of its loss that a target must lose without an edge that is kept.
     """
 
     source: NDArray[np.int64]
@@ -53,6 +58,7 @@ class EdgeTest:
     windows: int
     lag: int
     fdr: float
+    margin: float = 0.0
 
     def to_graph(self, names: Sequence[str] | None = None) -> LatentGraph:
         """The edges as a single graph with p-values and decisions.
@@ -108,10 +114,12 @@ def edge_test(
     *,
     loss: str | Callable[[Tensor, Tensor], Tensor] = "absolute",
     lag: int | None = None,
+    margin: float | None = None,
 ) -> EdgeTest:
     r"""Test which edges of a learned graph the forecast needs.
 
-    The weights of a target sum to 1 whether it has a source or not, so a weight alone says little. Here each edge
+    The weights of a target sum to 1 whether it has a source or not, so a weight alone says little; of a signed one, it
+    depends on the readings what it does to the forecast. Here each edge
     :math:`i \leftarrow j` is muted, and the loss of target :math:`i` is compared window by window with that of the
     whole graph, on windows that the model was not trained on:
 
@@ -128,15 +136,21 @@ def edge_test(
     most ``fdr`` by `Benjamini and Hochberg (1995) <https://doi.org/10.1111/j.2517-6161.1995.tb02031.x>`_ over all
     :math:`N (N - 1)` pairs of nodes; one that is never chosen has :math:`p = 1`.
 
+    Whatever is of any use is found once there are windows enough: what a source says of the noise in the readings of
+    another, or of what reaches the target between two readings by way of others. With a ``margin`` :math:`m` an edge is
+    of use if its target loses more than this share of its loss :math:`\bar\ell_i` without it: the test is then of
+    :math:`\bar d - m \bar\ell_i` in the place of :math:`\bar d`, a minimum-effect test (`Murphy and Myors, 1999
+    <https://doi.org/10.1037/0021-9010.84.2.234>`_).
+
     A muted edge tells its target, in all layers and at all steps, what the source says on average, and only this target
     is looked at (:class:`~tsl_latentgnn.graphs.muted.EdgeMuter`). So the test is of the direct way from :math:`j` to
     :math:`i`; ways through other nodes belong to the edges of those. It asks what *this model* needs: a source of a
     source is kept where the model makes use of it. Where graphs differ from window to window (``dynamic=True``, or
     missing readings), :math:`d_t` is 0 in a window that has not chosen the edge, for nothing is lost there.
 
-    It takes as many forward passes as the targets have sources (with a graph for each step: in all steps of a window),
-    after the recurrence if ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the
-    windows.
+    It takes as many forward passes as the targets have sources, of signed weights those that are not zero (with a graph
+    for each step: in all steps of a window), after the recurrence if ``graph_at="state"``, and memory for the pairs
+    that are chosen at least once, not for the windows.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or
@@ -153,6 +167,9 @@ def edge_test(
         lag (int, optional): Largest lag :math:`L`, at least ``horizon - 1``: forecasts that overlap have errors in
             common up to there. As the weights of the lags fall to 0, more are needed; ``None`` is
             ``3 * horizon - 1``. (default: ``None``)
+        margin (float, optional): Share of its loss, at least 0, up to which a target may lose without an edge that is
+            of no use. ``None`` is 0.02 for the absolute and squared error of a model with signed weights, else 0: where
+            weights are shares, each of many sources that say the same may be worth less. (default: ``None``)
 
     Returns:
         EdgeTest: The edges, with loss difference, p-value and decision.
@@ -160,7 +177,7 @@ def edge_test(
     Raises:
         TypeError: If ``model`` is none of these, or a batch of another kind.
         ValueError: If an argument is out of range, the batches are shuffled or hold no more windows than ``lag + 1``, a
-            reading is Inf, or the model has ``norm="graph"``.
+            reading is Inf, the model has ``norm="graph"``, or with a ``margin`` a loss is negative.
     """
     if not 0.0 < check_float("fdr", fdr) < 1.0:
         raise ValueError(f"'fdr' must be in (0, 1) (got {fdr!r}).")
@@ -169,14 +186,18 @@ def edge_test(
     network, read = _reader(model)
     overlap = network.horizon - 1
     lag = 3 * network.horizon - 1 if lag is None else check_int("lag", lag, overlap)
+    if margin is None:
+        signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
+        margin = MARGIN if signed and loss in ("absolute", "squared") else 0.0
+    margin = check_float("margin", margin, 0.0)
     _check_order(batches)
     nodes = network.n_nodes
-    sums, muter = RunningMeans(nodes, lag), EdgeMuter(network)
+    sums, muter, losses = RunningMeans(nodes, lag), EdgeMuter(network), np.zeros((2, nodes))
     training = model.training
     model.eval()
     try:
         for batch in batches:
-            _add(sums, muter, read(batch), loss)
+            losses += _add(sums, muter, read(batch), loss)
     finally:
         model.train(training)
     if sums.steps <= lag + 1:
@@ -184,10 +205,10 @@ def edge_test(
             f"'batches' must hold more than {lag + 1} windows for lag {lag} (got {sums.steps})."
         )
     mean, variance, count = sums.moments()
-    p_value = p_values(mean, variance, count, lag)
-    kept = discoveries(p_value, nodes * (nodes - 1), fdr)
     target, source = np.divmod(sums.pairs, nodes)
-    order = np.argsort(-sums.weights, kind="stable")
+    p_value = p_values(mean - _least_use(losses, margin)[target], variance, count, lag)
+    kept = discoveries(p_value, nodes * (nodes - 1), fdr)
+    order = np.argsort(-np.abs(sums.weights), kind="stable")
     return EdgeTest(
         source[order],
         target[order],
@@ -199,7 +220,19 @@ def edge_test(
         windows=sums.steps,
         lag=lag,
         fdr=fdr,
+        margin=margin,
     )
+
+
+def _least_use(losses: FloatArray, margin: float) -> FloatArray:
+    """What each target must lose at least, by the sum and number of its losses ``[2, n]``."""
+    mean = losses[0] / np.maximum(losses[1], 1.0)
+    if margin > 0 and (mean < 0).any():
+        raise ValueError(
+            f"'margin' must be 0 where a loss is negative, of which it is no share (got {margin} and a mean loss of "
+            f"{mean.min():.4g}): take loss='absolute' or 'squared'."
+        )
+    return margin * mean
 
 
 def p_values(mean: FloatArray, variance: FloatArray, count: FloatArray, lag: int) -> FloatArray:
@@ -282,8 +315,8 @@ def _add(
     muter: EdgeMuter,
     batch: _Read,
     loss: str | Callable[[Tensor, Tensor], Tensor],
-) -> None:
-    """Add what each window of a batch loses with each edge."""
+) -> FloatArray:
+    """Add what each window of a batch loses with each edge; return sum and number of the losses ``[2, n]``."""
     y, there = batch.y, ~batch.y.isnan()
     if bool(y.isinf().any()):
         raise ValueError(f"'y' must not be Inf (got {int(y.isinf().sum())} of {y.numel()} values).")
@@ -306,7 +339,9 @@ def _add(
     if not pairs:  # no target has a source
         pairs, values, weights = [first[:0].expand(windows, 0)], [least[:, :0]], [least[:, :0]]
     tables = [torch.cat(part, 1).cpu().numpy() for part in (pairs, values, weights)]
-    sums.add(tables[0], tables[1], tables[2], (number > 0).cpu().numpy())
+    there = (number > 0).cpu()
+    sums.add(tables[0], tables[1], tables[2], there.numpy())
+    return torch.stack([least.cpu().sum(0), there.double().sum(0)]).numpy()
 
 
 def _loss(

@@ -36,8 +36,10 @@ class EdgeMuter:
     every node but :math:`i` says to the others what it said. So one pass mutes an edge of every target, and is exact
     for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on.
 
-    An edge that is taken away instead gives its weight to the other sources of its target, which then speak louder than
-    the network has learned to hear: that costs, even if the edge was of no use.
+    An edge that is taken away instead gives its share to the other sources of its target, which then speak louder than
+    the network has learned to hear: that costs, even if the edge was of no use. A signed weight that is put to 0 leaves
+    the others as they are, but takes away what its source says on average, too, which the network has learned to make
+    up for. So of signed weights the same is muted: what an edge says in all heads, but for a constant.
 
     Args:
         network: The network, in evaluation mode.
@@ -91,7 +93,7 @@ class EdgeMuter:
                 rows = max(given.num_graphs, len(source))
                 by_graph = repeat_graphs(source, rows // len(source))
                 given = given.repeat(rows // given.num_graphs)
-                share = given.weights.mean(-1) * (given.neighbors == by_graph.unsqueeze(-1))
+                share = given.strength * (given.neighbors == by_graph.unsqueeze(-1))
                 weight += share.sum(-1).double().view(len(source), -1, source.size(1)).mean(1)
                 h = self._convolve(seen, layer, h, given, heard[layer], by_graph)
             yield Muted(source, weight / len(edges), self.network.after_graph(seen, h))
@@ -109,12 +111,7 @@ class EdgeMuter:
         encoder, inputs, muted = self.network.graph_encoder, h.flatten(0, -3), None
         if heard is not None and source is not None:
             total, number = self._said[layer]
-            times = len(inputs) // len(source)
-            muted = (
-                heard.flatten(0, -3),
-                repeat_graphs(source, times),
-                (total / number.clamp_min(1)).to(h.dtype),
-            )
+            muted = (heard.flatten(0, -3), source, (total / number.clamp_min(1)).to(h.dtype))
         conv: Any = encoder.convs[layer]
         out = conv.pass_messages(inputs, edges, muted).view(h.shape)
         return (
@@ -125,13 +122,18 @@ class EdgeMuter:
 
 
 def other_sources(edges: Sequence[Edges], windows: int) -> Tensor:
-    """Other nodes ``[w n r]`` that each target listens to in any layer or step, once each, then -1."""
+    """Other nodes ``[w n r]`` that each target listens to in any layer or step, once each, then -1.
+
+    A signed weight of 0 in all heads says nothing, muted or not.
+    """
     windows = windows if any(given.num_graphs > 1 for given in edges) else 1
     parts = []
     for given in edges:
         nodes = torch.arange(given.neighbors.size(1), device=given.neighbors.device).unsqueeze(-1)
         absent = given.neighbors == nodes
         absent = absent if given.present is None else absent | ~given.present
+        if given.signed:
+            absent = absent | (given.weights == 0).all(-1)
         sources = given.neighbors.masked_fill(absent, -1)
         if len(sources) < windows:
             sources = repeat_graphs(sources, windows // len(sources))

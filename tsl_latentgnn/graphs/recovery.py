@@ -21,9 +21,10 @@ def recovery(true: Array, graph: Graph | Array, threshold: float | None = None) 
             source ``j`` to target ``i``; every nonzero entry is an edge.
         graph: What was found: an :class:`~tsl_latentgnn.graphs.EdgeTest`, a single
             :class:`~tsl_latentgnn.nn.LatentGraph`, booleans ``[N, N]``, or scores ``[N, N]``. Pairs are ranked by
-            p-value where there are some, otherwise by weight.
-        threshold: An edge is found if its weight or score is above this; 0 takes every edge that a sparse attention
-            kept. Needed where the graph does not say which edges are kept, and not to be given where it does.
+            p-value where there are some, otherwise by weight, whatever its sign.
+        threshold: An edge is found if the size of its weight, or its score, is above this; 0 takes every edge that a
+            sparse attention kept. Needed where the graph does not say which edges are kept, and not to be given where
+            it does.
 
     Returns:
         ``precision`` (0 if no edge is found), ``recall`` and ``F1``; ``FDR``, the share of the found edges that are

@@ -127,8 +127,13 @@ class LatentForecaster(OldNames, Module):
         quantiles (tuple): Levels in :math:`(0, 1)` that ascend, 0.5 in their middle, of ``likelihood="quantile"``.
             (default: ``(0.05, 0.25, 0.5, 0.75, 0.95)``)
         preset (str): The defaults of the other options, by a name in :data:`PRESETS`: ``"state"``, which are those
-            above, or ``"seq2seq"``, the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
-            Whatever else is given wins over it. (default: ``"state"``)
+            above, ``"discovery"``, or ``"seq2seq"``, the documented computation of
+            :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`; see :data:`PRESETS` for which is for what. Whatever else is
+            given wins over it. (default: ``"state"``)
+        weights (str): Weights of the edges: ``"softmax"``, the shares of what a target hears, or ``"signed"``, real
+            numbers, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`. (default: ``"softmax"``)
+        gate (bool): Whether each target gates the sum of its messages, so that they depend on both ends.
+            (default: ``False``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -179,6 +184,8 @@ class LatentForecaster(OldNames, Module):
         shared_static: bool = True,
         quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95),
         preset: str = "state",
+        weights: str = "softmax",
+        gate: bool = False,
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -229,6 +236,8 @@ class LatentForecaster(OldNames, Module):
             heads=heads,
             static=static,
             dynamic=dynamic,
+            weights=weights,
+            gate=gate,
         )
         self.temporal_encoder = LSTMEncoder(hidden_size, hidden_size, lstm_layers, dropout)
         known_size = future_exog_size + node_emb_size

@@ -13,7 +13,30 @@ from .._renamed import ARGUMENTS, rename_arguments
 
 #: What each preset says of the network's options; whatever the caller gives wins over it. ``"state"`` is what
 #: :func:`takes_preset` finds as the constructor's defaults.
+#:
+#: - ``"state"`` is for forecasting. Its shares average over neighbors, the better prior where these are alike, as in
+#:   traffic; what its edges are worth is said by :func:`~tsl_latentgnn.graphs.edge_test` alone.
+#: - ``"discovery"`` is for reading the graph, where series drive each other with either sign, or not at all. Train it
+#:   with :class:`~tsl_latentgnn.engines.GroupLasso`, and let ``edge_test`` decide. All pairs have a weight, so that it
+#:   is for up to some thousands of nodes. Where both are tried, the validation loss chooses for a forecast.
+#: - ``"seq2seq"`` is the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
+#:
+#: No edge of any preset is proof of a cause. A driver that is not among the series makes edges between those that it
+#: drives; what happens within one step is seen as an edge of the next one, or not at all; and of readings that are sums
+#: or samples of a faster process, the edges are those of several of its steps at once, ways through other nodes with
+#: them.
 PRESETS: dict[str, dict[str, Any]] = {
+    # To read the graph: one layer, whose edges are the direct ones, of weights that can be zero.
+    "discovery": {
+        "weights": "signed",
+        "heads": 2,
+        "gate": False,
+        "k_neighbors": None,
+        "add_self_loops": False,
+        "latent_layers": 1,
+        "dropout": 0.0,
+        "node_emb_size": 16,
+    },
     # The documented computation of Seq2SeqLatentGNN: a graph for every step, a decoder with attention.
     "seq2seq": {
         "hidden_size": 64,
@@ -31,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "residual": False,
         "conv_smoothing": True,
         "gaussian_smoothing": True,
-    }
+    },
 }
 
 
@@ -46,8 +69,9 @@ def fill_in(options: Mapping[str, Any]) -> dict[str, Any]:
     preset = check_choice("preset", options.get("preset", "state"), tuple(PRESETS))
     filled = {**PRESETS[preset], **options}
     nodes = options.get("n_nodes")
-    if "k_neighbors" not in options and isinstance(nodes, Integral) and int(nodes) >= 1:
-        filled["k_neighbors"] = min(filled["k_neighbors"], int(nodes))
+    sources = filled["k_neighbors"]
+    if "k_neighbors" not in options and sources is not None and isinstance(nodes, Integral):
+        filled["k_neighbors"] = min(sources, max(1, int(nodes)))
     return filled
 
 
@@ -55,7 +79,8 @@ def takes_preset(init: Callable[..., None]) -> Callable[..., None]:
     """Let ``init``, whose defaults are the preset ``"state"``, have those of the preset that it is given."""
     signature = inspect.signature(init)
     names = list(signature.parameters)[1:]
-    PRESETS["state"] = {name: signature.parameters[name].default for name in PRESETS["seq2seq"]}
+    options = dict.fromkeys(name for preset in PRESETS.values() for name in preset)
+    PRESETS["state"] = {name: signature.parameters[name].default for name in options}
 
     @functools.wraps(init)
     def init_with_preset(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -11,8 +11,16 @@ from torch.nn import Linear, Module, Parameter
 from torch.nn import functional as F
 from torch_geometric.nn.inits import glorot, zeros
 
-from .._checks import check_bool, check_float, check_float_tensor, check_int, check_mask, runs_ahead
-from .functional.attention import edge_softmax, repeat_graphs, topk_scores
+from .._checks import (
+    check_bool,
+    check_choice,
+    check_float,
+    check_float_tensor,
+    check_int,
+    check_mask,
+    runs_ahead,
+)
+from .functional.attention import edge_weights, repeat_graphs, topk_scores
 from .functional.edges import needs_plain_ops
 from .functional.modules import computes_as
 from .functional.select import candidate_table, select_sources
@@ -20,6 +28,8 @@ from .latent_graph import LatentGraph
 
 #: Smallest temperature: the largest score takes all, and scores divided by it are still numbers.
 MIN_TEMPERATURE = 1e-6
+#: What a weight may be: a share of what a target hears, or any real number.
+WEIGHTS = ("softmax", "signed")
 #: Sources in reserve for those that are away, and nodes from which on a search for them in each graph takes longer.
 RESERVE, RESERVE_NODES = 8, 1024
 
@@ -29,11 +39,13 @@ class Edges(NamedTuple):
 
     Args:
         scores (torch.Tensor): Score of each edge, by the temperature, shape :math:`[G, N, k, H]`.
-        weights (torch.Tensor): Their softmax over the sources that are present, of the same shape.
+        weights (torch.Tensor): Their softmax over the sources that are present, of the same shape; if ``signed``, they
+            themselves, and 0 where a source is not present.
         neighbors (torch.Tensor): Source of each edge, shape :math:`[G, N, k]`.
         present (torch.Tensor, optional): Which edges there are, booleans :math:`[G, N, k]`; the others have weight 0.
             ``None`` is all.
         dense (bool): Whether the sources of every target are all nodes in their order.
+        signed (bool): Whether the scores are the weights.
     """
 
     scores: Tensor
@@ -41,13 +53,20 @@ class Edges(NamedTuple):
     neighbors: Tensor
     present: Tensor | None
     dense: bool
+    signed: bool = False
 
     @classmethod
     def of(
-        cls, scores: Tensor, neighbors: Tensor, present: Tensor | None = None, dense: bool = False
+        cls,
+        scores: Tensor,
+        neighbors: Tensor,
+        present: Tensor | None = None,
+        dense: bool = False,
+        signed: bool = False,
     ) -> Edges:
         """Return edges with the weights that follow from their scores."""
-        return cls(scores, edge_softmax(scores, present), neighbors, present, dense)
+        weights = edge_weights(scores, present, signed)
+        return cls(scores, weights, neighbors, present, dense, signed)
 
     @property
     def num_graphs(self) -> int:
@@ -75,10 +94,11 @@ class Edges(NamedTuple):
             repeat_graphs(self.neighbors, times),
             None if self.present is None else repeat_graphs(self.present, times),
             self.dense,
+            self.signed,
         )
 
     def restrict(self, sources: Tensor) -> Edges:
-        r"""Return the graphs without the edges from nodes that are away, which leave their weight to the others.
+        r"""Return the graphs without the edges from nodes that are away, whose share of a softmax goes to the others.
 
         Args:
             sources (torch.Tensor): Nodes that are there, booleans :math:`[G', N]` with :math:`G'` a multiple of
@@ -88,15 +108,28 @@ class Edges(NamedTuple):
         edges = self.repeat(self.times(sources.size(0)))
         here = sources.gather(1, edges.neighbors.flatten(1)).view(edges.neighbors.shape)
         here = here if edges.present is None else here & edges.present
-        return Edges.of(edges.scores, edges.neighbors, here, self.dense)
+        return Edges.of(edges.scores, edges.neighbors, here, self.dense, self.signed)
 
     def graph(self, batch_shape: tuple[int, ...]) -> LatentGraph:
-        """Return the edges as a result of the given batch shape, their weights averaged over the heads."""
+        """Return the edges as a result of the given batch shape, each with its :attr:`strength`."""
         times = self.times(math.prod(batch_shape))
         shape = (*batch_shape, *self.neighbors.shape[1:])
         neighbors = repeat_graphs(self.neighbors, times)
-        weights = repeat_graphs(self.weights.mean(-1), times)
+        weights = repeat_graphs(self.strength, times)
         return LatentGraph(neighbors.view(shape), weights.view(shape))
+
+    @property
+    def strength(self) -> Tensor:
+        r"""One weight for each edge :math:`[G, N, k]`: the mean over the heads.
+
+        Signed weights could cancel out; of them it is their root mean square, with the sign of the largest.
+        """
+        if not self.signed:
+            return self.weights.mean(-1)
+        heads = self.weights.size(-1)
+        largest = self.weights.gather(-1, self.weights.abs().argmax(-1, keepdim=True))
+        size = torch.linalg.vector_norm(self.weights, dim=-1) * heads**-0.5
+        return torch.copysign(size, largest.squeeze(-1).detach())
 
 
 class GraphLearner(Module):
@@ -132,10 +165,12 @@ class GraphLearner(Module):
         dynamic: bool,
         candidates: Tensor | None,
         bias: bool,
+        weights: str = "softmax",
     ) -> None:
         super().__init__()
         self.in_features, self.head_features = in_features, head_features
         self.num_nodes, self.heads = num_nodes, heads
+        self.signed = check_choice("weights", weights, WEIGHTS) == "signed"
         if k_neighbors is not None:
             check_int("k_neighbors", k_neighbors, 1, num_nodes)
         self.k_neighbors = k_neighbors
@@ -168,12 +203,13 @@ class GraphLearner(Module):
             self.lin_query = Linear(in_features, heads * head_features, bias=bias)
             # A bias of the keys would add the same to all scores of a target.
             self.lin_key = Linear(in_features, heads * head_features, bias=False)
+        own = (heads,) if self.signed else ()  # each head has a static correlation of its own
         if static == "full":
             columns = num_nodes if table is None else table.size(1)
-            self.correlation = Parameter(torch.empty(num_nodes, columns))
+            self.correlation = Parameter(torch.empty(num_nodes, columns, *own))
         elif static is not None:
-            self.target_embedding = Parameter(torch.empty(num_nodes, int(static)))
-            self.source_embedding = Parameter(torch.empty(num_nodes, int(static)))
+            self.target_embedding = Parameter(torch.empty(num_nodes, *own, int(static)))
+            self.source_embedding = Parameter(torch.empty(num_nodes, *own, int(static)))
 
     def reset_parameters(self) -> None:
         """Draw all learnable parameters anew."""
@@ -181,7 +217,11 @@ class GraphLearner(Module):
             if linear is not None:
                 glorot(linear.weight)
                 zeros(linear.bias)
-        if self.static == "full":
+        if self.static == "full" and self.signed:
+            # Messages of unit variance in all: of none, the network after them would see nothing to learn from.
+            sources = self.k_neighbors or self.correlation.size(1)
+            torch.nn.init.normal_(self.correlation, std=sources**-0.5)
+        elif self.static == "full":
             zeros(self.correlation)
         elif self.static is not None:
             # Scores of unit variance in all: large enough to tell the sources apart from the first step on.
@@ -220,9 +260,10 @@ class GraphLearner(Module):
             mask=sources,
             candidates=candidates,
             self_loops=self.add_self_loops,
+            signed=self.signed,
         )
         dense = k is None and self.candidates is None
-        return Edges.of(scores / self.temperature, neighbors, present, dense)
+        return Edges.of(scores / self.temperature, neighbors, present, dense, self.signed)
 
     def _best_static(self, query: Tensor, key: Tensor, k: int, sources: Tensor) -> Tensor | None:
         """Candidates ``[N, C]`` that hold the ``k`` best sources in all graphs, if these differ in who is away alone.
@@ -231,9 +272,9 @@ class GraphLearner(Module):
         are away that the reserve does not do.
         """
         large = self.num_nodes >= RESERVE_NODES and k + RESERVE <= self.num_nodes
-        if self.dynamic or self.static == "full" or not large or runs_ahead(query):
+        if self.dynamic or self.signed or self.static == "full" or not large:
             return None
-        if needs_plain_ops() or torch.compiler.is_compiling():
+        if runs_ahead(query) or needs_plain_ops() or torch.compiler.is_compiling():
             return None
         first = int(self.add_self_loops)
         factors = query[:1].detach().flatten(2), key[:1].detach().flatten(2)
@@ -268,7 +309,7 @@ class GraphLearner(Module):
                 (queries, self.target_embedding / scale),
                 (keys, self.source_embedding),
             ):
-                rows = embedding.view(1, self.num_nodes, 1, -1)
+                rows = embedding.view(1, self.num_nodes, -1, embedding.size(-1))
                 factors.append(rows.expand(h.size(0), -1, self.heads, -1).to(h.dtype))
         if not queries:  # a full static correlation alone
             nothing = h.new_zeros(h.size(0), self.num_nodes, self.heads, 1)

@@ -57,6 +57,29 @@ class LatentCorrelationGCN(MessagePassing):
     `"Attention Is All You Need" <https://arxiv.org/abs/1706.03762>`_ over the nodes of one graph. With several heads
     the graph is one, chosen by the mean score of the heads, and each head has its own weights on its edges.
 
+    A softmax can only average: what a neighbor subtracts cannot be said, and every target hears somebody. With
+    ``weights="signed"`` a weight is any real number, as in a vector autoregression, and a target may hear nobody:
+
+    .. math::
+        \alpha_{ij}^h = \frac{s_{ij}^h}{\tau}, \qquad
+        \mathcal{N}_k(i) = \operatorname{top-k}_j \sum_h (\alpha_{ij}^h)^2 .
+
+    Each head then has a static correlation :math:`\mathbf{C}^h` of its own, random at first, so that a static graph of
+    fewer than :math:`N` sources needs a dense start. Which weights are exactly zero is up to the training:
+    :class:`~tsl_latentgnn.engines.GroupLasso` shrinks the heads of an edge together, the penalty that finds Granger
+    causes in `"Neural Granger Causality" <https://arxiv.org/abs/1802.05842>`_ (Tank et al., 2021). Shares are the
+    better prior where neighbors are alike, as in traffic; signed weights where a graph is to be read, see the presets
+    :data:`~tsl_latentgnn.models.PRESETS`.
+
+    A message says what its source is. With ``gate=True`` the target says what it makes of the sum, channel by channel:
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \mathrm{MLP} \Big( (\mathbf{1} + \mathbf{W}_g \mathbf{x}_i) \odot
+        \sum_{j \in \mathcal{N}_k(i)} \alpha_{ij} \mathbf{W}_v \mathbf{x}_j \Big) + \mathbf{W}_r \mathbf{x}_i .
+
+    That is bilinear in both ends, as :math:`\sin(\theta_j - \theta_i) = \cos\theta_i \sin\theta_j - \sin\theta_i
+    \cos\theta_j` is, and costs nothing per edge.
+
     The edges are real: a message-passing hook sees the messages along ``edge_index``. When nobody asks for them,
     the sum is fused and they are not written to memory. Explainers of PyG leave the layer out of their edge masks,
     which are over given edges, unless ``layer.explain = None`` is set and they are given the learned ``edge_index``.
@@ -91,6 +114,9 @@ class LatentCorrelationGCN(MessagePassing):
             from itself in the remaining places. ``None`` is all nodes. (default: ``None``)
         dropout (float): Dropout probability of the attention weights in training. (default: ``0.0``)
         bias (bool): If ``False``, no linear map has an additive bias. (default: ``True``)
+        weights (str): ``"softmax"``, shares of what a target hears, or ``"signed"``, real numbers.
+            (default: ``"softmax"``)
+        gate (bool): Whether the sum of its messages is multiplied by a gate of the target. (default: ``False``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -122,6 +148,8 @@ class LatentCorrelationGCN(MessagePassing):
         candidates: Tensor | None = None,
         dropout: float = 0.0,
         bias: bool = True,
+        weights: str = "softmax",
+        gate: bool = False,
     ) -> None:
         super().__init__(aggr="add", node_dim=0)
         # An explainer's edge mask is over the edges that it was given, not over those that the layer learns.
@@ -151,9 +179,13 @@ class LatentCorrelationGCN(MessagePassing):
             dynamic,
             candidates,
             bias,
+            weights,
         )
         channels = self.heads * self.head_features
         self.lin_value = Linear(self.in_features, channels, bias=bias)
+        self.lin_gate = None
+        if check_bool("gate", gate):
+            self.lin_gate = Linear(self.in_features, channels, bias=bias)
         self.mlp = torch.nn.Sequential(
             Linear(self.out_features, self.out_features, bias=bias),
             torch.nn.ReLU(inplace=True),
@@ -168,7 +200,7 @@ class LatentCorrelationGCN(MessagePassing):
         """Draw all learnable parameters anew."""
         super().reset_parameters()
         self.learner.reset_parameters()
-        for linear in (self.lin_value, self.mlp[0], self.mlp[2], self.lin_residual):
+        for linear in (self.lin_value, self.lin_gate, self.mlp[0], self.mlp[2], self.lin_residual):
             if isinstance(linear, Linear):
                 glorot(linear.weight)
                 zeros(linear.bias)
@@ -232,8 +264,8 @@ class LatentCorrelationGCN(MessagePassing):
             edges (Edges): Edges of :math:`G` graphs, each of which serves :math:`G' / G` consecutive inputs.
             muted (tuple, optional): Who hears otherwise than from ``h``: the features :math:`[G', N, F]` that others
                 hear of each node, which itself hears its own in ``h``; a source of each target, integers
-                :math:`[G', N]` or -1 for none; and the features :math:`[N, F]` that the target hears of this source.
-                (default: ``None``)
+                :math:`[G'', N]` or -1 for none, each row for :math:`G' / G''` consecutive inputs; and the features
+                :math:`[N, F]` that the target hears of this source. (default: ``None``)
 
         Returns:
             torch.Tensor: Node features :math:`[G', N, F_{out}]`.
@@ -248,13 +280,14 @@ class LatentCorrelationGCN(MessagePassing):
         heads = (self.heads, self.head_features)
         value = self.lin_value(h if muted is None else muted[0]).unflatten(-1, heads)
         times = edges.times(h.size(0))
-        neighbors = repeat_graphs(edges.neighbors, times)
-        alpha = F.dropout(repeat_graphs(edges.weights, times), self.dropout, self.training)
+        neighbors, alpha = edges.neighbors, edges.weights
+        if self.training and self.dropout > 0:  # of each input, another
+            alpha = F.dropout(repeat_graphs(alpha, times), self.dropout)
         if self._is_observed():
             messages = self.propagate(
-                flat_edge_index(neighbors),
+                flat_edge_index(repeat_graphs(neighbors, times)),
                 x=value.flatten(0, 1),
-                alpha=alpha.reshape(-1, self.heads),
+                alpha=repeat_graphs(alpha, value.size(0) // alpha.size(0)).reshape(-1, self.heads),
                 size=(value.size(0) * self.num_nodes,) * 2,
             ).view(value.shape)
         else:
@@ -265,10 +298,17 @@ class LatentCorrelationGCN(MessagePassing):
             own = self.lin_value(h).unflatten(-1, heads) - value
             change = (self.lin_value(says).unflatten(-1, heads) - value).flatten(0, 1)
             first = torch.arange(len(h), device=h.device).unsqueeze(-1) * self.num_nodes
-            change = change[(source.clamp_min(0) + first).flatten()].view(value.shape)
+            heard = repeat_graphs(source, len(h) // len(source)).clamp_min(0) + first
+            change = change[heard.flatten()].view(value.shape)
+            inputs = value.size(0)
             for sender, more in ((nodes.expand_as(source), own), (source, change)):
-                share = alpha * (neighbors == sender.unsqueeze(-1)).unsqueeze(-1)
-                messages = messages + share.sum(2).unsqueeze(-1) * more
+                rows = max(len(sender), len(alpha))
+                sender = repeat_graphs(sender, rows // len(sender))
+                here = repeat_graphs(neighbors, rows // len(neighbors)) == sender.unsqueeze(-1)
+                share = (repeat_graphs(alpha, rows // len(alpha)) * here.unsqueeze(-1)).sum(2)
+                messages = messages + repeat_graphs(share, inputs // rows).unsqueeze(-1) * more
+        if self.lin_gate is not None:
+            messages = messages * (1 + self.lin_gate(h).unflatten(-1, heads))
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
         return self.mlp(messages) + self.lin_residual(h)
 

@@ -22,8 +22,8 @@ class LatentGraph:
     r"""A learned graph in which every target node has the same number :math:`k` of sources.
 
     The graph is *target-row*: ``to_dense()[..., i, j]`` is the weight of source :math:`j` in the update of target
-    :math:`i`, and the weights of a target sum to 1. As PyG edges that is ``edge_index[0] = j`` (source) and
-    ``edge_index[1] = i`` (target), for ``flow="source_to_target"``.
+    :math:`i`, and the weights of a target sum to 1, unless they are signed. As PyG edges that is ``edge_index[0] = j``
+    (source) and ``edge_index[1] = i`` (target), for ``flow="source_to_target"``.
 
     Leading dimensions index graphs: none for a single graph, ``[B]`` for a batch, ``[B, T]`` for a batch of
     windows with one graph per time step. Indexing selects graphs as it would tensor rows: ``graph[0]`` is the first
@@ -156,7 +156,7 @@ class LatentGraph:
 
     def to_frame(self) -> pd.DataFrame:
         """A single graph as a table: ``source``, ``target``, ``weight`` and, where they are known, ``p_value`` and
-        ``kept``; the heaviest edge first, those of weight 0 left out.
+        ``kept``; the heaviest edge first, of either sign, those of weight 0 left out.
 
         Raises:
             ValueError: If there is more than one graph; select one by index first.
@@ -164,7 +164,9 @@ class LatentGraph:
         from pandas import DataFrame
 
         frame = DataFrame(self._edge_columns("to_frame"))
-        return frame.sort_values("weight", ascending=False, kind="stable", ignore_index=True)
+        return frame.sort_values(
+            "weight", ascending=False, key=abs, kind="stable", ignore_index=True
+        )
 
     def write_graphml(self, path: str | os.PathLike[str]) -> None:
         """Write what :meth:`to_networkx` returns as GraphML, which Gephi, Cytoscape and networkx read.
@@ -187,7 +189,7 @@ class LatentGraph:
                 f"'{method}' needs a single graph (got batch shape {list(self.batch_shape)}): "
                 f"select one by index, such as graph[{', '.join(['0'] * len(self.batch_shape))}]."
             )
-        there = self.edge_weight > 0
+        there = self.edge_weight != 0
         source, target = self.edge_index[:, there].tolist()
         if self.names is not None:
             source, target = ([self.names[node] for node in side] for side in (source, target))

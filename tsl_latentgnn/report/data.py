@@ -251,7 +251,7 @@ def _graph(forecaster: Forecaster) -> dict[str, Any]:
     """The strongest edges, and where to draw the sensors."""
     edges = forecaster.graph()
     total = len(edges)
-    edges = edges.nlargest(MAX_EDGES, "weight")
+    edges = edges.assign(weight=edges["weight"].abs()).nlargest(MAX_EDGES, "weight")
     sensors = pd.Index(forecaster.model_.recipe.sensors)
     ends = {end: sensors.get_indexer(edges[end]) for end in ("source", "target")}
     positions = forecaster.positions()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .._arrays import FloatArray
 from .._checks import check_float
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # With more nodes than this a tick per node is too small to read.
 MAX_NODE_TICKS = 30
+#: Colours of weights of either sign: nothing is pale, what adds is red, what subtracts is blue.
+TWO_SIDED = "RdBu_r"
 
 
 @contextmanager
@@ -58,31 +62,43 @@ def draw_matrix(
     vmin: float | None = None,
     vmax: float | None = None,
     labels: list[str] | None,
-    colorbar_label: str | None = "attention weight",
+    colorbar_label: str | None = None,
+    colorbar: bool = True,
 ) -> AxesImage:
-    """Draw a target-row matrix with its axes named; ``colorbar_label=None`` leaves the bar out."""
+    """Draw a target-row matrix with its axes named.
+
+    Without ``cmap`` it is in shades of blue, or in two colours where it is negative somewhere, or ``vmin`` is.
+    """
     low, high = color_limits(matrix, vmin, vmax)
+    cmap = (TWO_SIDED if low < 0 else "Blues") if cmap is None else cmap
     image = ax.imshow(matrix, cmap=cmap, vmin=low, vmax=high, interpolation="nearest")
     ax.set_xlabel("Source node j")
     ax.set_ylabel("Target node i")
     _name_nodes(ax, matrix.shape[0], labels)
-    if colorbar_label is not None:
+    if colorbar:
+        colorbar_label = name_weights(low < 0) if colorbar_label is None else colorbar_label
         # This share of the width keeps the bar as tall as a square image.
         ax.figure.colorbar(image, ax=ax, label=colorbar_label, fraction=0.046, pad=0.04)
     return image
 
 
 def color_limits(values: FloatArray, vmin: float | None, vmax: float | None) -> tuple[float, float]:
-    """The ends of the colour scale: by default from 0 (or the smallest value) to the largest."""
-    low = min(0.0, float(values.min())) if vmin is None else check_float("vmin", vmin)
+    """The ends of the colour scale: by default from 0 to the largest value, or as far below it if one is negative."""
+    farthest = float(np.abs(values).max())
+    low = (-farthest if values.min() < 0 else 0.0) if vmin is None else check_float("vmin", vmin)
     if vmax is not None:
         high = check_float("vmax", vmax)
     else:
         # All values equal still needs a scale with two ends.
-        high = float(values.max()) if values.max() > low else low + 1.0
+        high = farthest if farthest > low else low + 1.0
     if low >= high:
         raise ValueError(f"'vmin' must be below 'vmax' (got {low} and {high}).")
     return low, high
+
+
+def name_weights(signed: bool) -> str:
+    """What weights are called beside their colours."""
+    return "signed weight" if signed else "attention weight"
 
 
 def _name_nodes(ax: Axes, num_nodes: int, labels: list[str] | None) -> None:

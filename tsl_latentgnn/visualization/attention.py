@@ -21,7 +21,7 @@ def plot_attention(
     batch: int | None = 0,
     time: int | None = -1,
     labels: Sequence[str] | None = None,
-    cmap: Any = "Blues",
+    cmap: Any = None,
     vmin: float | None = None,
     vmax: float | None = None,
     colorbar: bool = True,
@@ -39,9 +39,10 @@ def plot_attention(
         batch: Element of the batch; ``None`` shows the mean over the batch.
         time: Time step, where there are several (default: the last); ``None`` shows the mean.
         labels: Name of each node; by default its number. Where there are more than 30 nodes only some are written.
-        cmap: Colour map, by name or as a matplotlib ``Colormap``.
-        vmin: Lower end of the colour scale; by default 0, or the smallest weight if that is below.
-        vmax: Upper end of the colour scale; by default the largest weight.
+        cmap: Colour map, by name or as a matplotlib ``Colormap``; by default shades of blue, or, where weights are
+            negative, blue for these and red for those above 0.
+        vmin: Lower end of the colour scale; by default 0, or as far below it as ``vmax`` is above if a weight is.
+        vmax: Upper end of the colour scale; by default the largest size of a weight.
         colorbar: Draw the colour bar beside the matrix.
 
     Returns:
@@ -56,8 +57,7 @@ def plot_attention(
     matrix, which = select_graph("A", A, batch, time)
     names = check_labels(labels, matrix.shape[0])
     ax = new_figure(5.8, 5.0).add_subplot() if ax is None else check_axes("ax", ax)
-    bar = "attention weight" if colorbar else None
-    draw_matrix(ax, matrix, cmap=cmap, vmin=vmin, vmax=vmax, labels=names, colorbar_label=bar)
+    draw_matrix(ax, matrix, cmap=cmap, vmin=vmin, vmax=vmax, labels=names, colorbar=colorbar)
     ax.set_title(f"{title}\n({which})" if which else title)
     return ax
 
@@ -70,7 +70,7 @@ def plot_learned_and_true(
     batch: int | None = None,
     time: int | None = None,
     labels: Sequence[str] | None = None,
-    cmap: Any = "Blues",
+    cmap: Any = None,
 ) -> Figure:
     r"""Draw a learned adjacency beside the true one, each on a colour scale of its own.
 
@@ -82,7 +82,7 @@ def plot_learned_and_true(
         batch: Element of the batch of ``learned``; ``None`` (default) shows the mean.
         time: Time step of ``learned``; ``None`` (default) shows the mean.
         labels: Name of each node; by default its number.
-        cmap: Colour map of both panels.
+        cmap: Colour map of both panels, as in :func:`plot_attention`.
 
     Returns:
         A new figure.
@@ -108,7 +108,7 @@ def plot_learned_and_true(
 
     figure = new_figure(10.6, 5.0)
     panels = (
-        (learned_matrix, f"Learned ({which})" if which else "Learned", "attention weight"),
+        (learned_matrix, f"Learned ({which})" if which else "Learned", None),
         (true_matrix, "True", "edge weight"),
     )
     for ax, (matrix, panel_title, bar) in zip(figure.subplots(1, 2), panels, strict=True):

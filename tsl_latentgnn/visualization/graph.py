@@ -10,7 +10,7 @@ import numpy as np
 
 from .._arrays import FloatArray, check_labels, select_graph, to_array, to_float64
 from .._checks import check_bool, check_float, check_int
-from ._figure import check_axes, new_figure, viz_imports
+from ._figure import TWO_SIDED, check_axes, name_weights, new_figure, viz_imports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,12 +33,12 @@ def plot_graph(
     geographic: bool = True,
     labels: Sequence[str] | None = None,
     node_size: float = 14.0,
-    cmap: Any = "YlOrRd",
-    weight_label: str = "attention weight",
+    cmap: Any = None,
+    weight_label: str | None = None,
 ) -> Axes:
     r"""Draw a graph over the coordinates of its nodes, each edge from source to target.
 
-    Heavier edges are wider, darker and on top. Self-loops are not drawn. A second line of the title
+    Heavier edges, of either sign, are wider, darker and on top. Self-loops are not drawn. A second line of the title
     says how many edges there are to see.
 
     Args:
@@ -51,15 +51,16 @@ def plot_graph(
             the colour bar; by default those of a new figure, the ``.figure`` of what is returned.
         batch: Element of the batch; ``None`` draws the mean over the batch.
         time: Time step, where there are several (default: the last); ``None`` draws the mean.
-        threshold: Draw the edges with a weight above this (at least 0).
+        threshold: Draw the edges whose weight is above this in size (at least 0).
         top_edges: Draw at most this many of them, the heaviest; ``None`` draws all.
         arrows: Draw the edges as curved arrows, which tells the direction and keeps the two edges
             of a pair apart, rather than as straight lines. By default where there are at most 300.
         geographic: Scale the axes as a map does. ``False`` takes the coordinates as a plane with axes ``x`` and ``y``.
         labels: Name of each node, written beside it; by default there are none.
         node_size: Area of a node in square points.
-        cmap: Colour map of the edge weights, by name or as a matplotlib ``Colormap``.
-        weight_label: What the weights are, beside the colour bar.
+        cmap: Colour map of the edge weights, by name or as a matplotlib ``Colormap``; by default yellow to red, or,
+            where a drawn edge is negative, blue for these and red for those above 0.
+        weight_label: What the weights are, beside the colour bar. (default: attention weights, or signed ones)
 
     Returns:
         The axes.
@@ -140,11 +141,12 @@ def _heaviest_edges(
     matrix: FloatArray, threshold: float, top_edges: int | None
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Return targets and sources, the heaviest edge last, and how many are above the threshold."""
-    above = matrix > threshold
+    size = np.abs(matrix)
+    above = size > threshold
     np.fill_diagonal(above, False)
     target, source = np.nonzero(above)
     # Heaviest first in the sort, so that a cut takes ties in the order of their nodes.
-    order = np.argsort(-matrix[target, source], kind="stable")[:top_edges][::-1]
+    order = np.argsort(-size[target, source], kind="stable")[:top_edges][::-1]
     return target[order], source[order], len(target)
 
 
@@ -157,7 +159,7 @@ def _draw_edges(
     arrows: bool,
     node_size: float,
     cmap: Any,
-    weight_label: str,
+    weight_label: str | None,
 ) -> None:
     with viz_imports():
         import networkx
@@ -167,13 +169,20 @@ def _draw_edges(
 
     if len(weight) == 0:
         return
+    size = np.abs(weight)
+    low, high = float(size.min()), float(size.max())
+    low = low if low < high else 0.0
+    signed = bool((weight < 0).any())
+    cmap = (TWO_SIDED if signed else "YlOrRd") if cmap is None else cmap
     colors = cmap if isinstance(cmap, Colormap) else colormaps[cmap]
-    # The pale end of a map from white would be lost on the page.
-    visible = LinearSegmentedColormap.from_list("edges", colors(np.linspace(0.3, 1.0, 256)))
-    low, high = float(weight.min()), float(weight.max())
-    norm = Normalize(low if low < high else 0.0, high)
-    strength = np.asarray(norm(weight))
-    rgba = visible(strength)
+    # The pale end of a map from white, or its pale middle, would be lost on the page.
+    shades = np.linspace(0.3, 1.0, 256)
+    if signed:
+        shades = np.concatenate([np.linspace(0.0, 0.35, 128), np.linspace(0.65, 1.0, 128)])
+    visible = LinearSegmentedColormap.from_list("edges", colors(shades))
+    norm = Normalize(-high if signed else low, high)
+    strength = (size - low) / (high - low)
+    rgba = visible(norm(weight))
     # The more edges, the fainter the light ones, or they would bury the nodes.
     faintest = min(max(150.0 / len(weight), 0.03), 0.4)
     rgba[:, 3] = faintest + (0.95 - faintest) * strength
@@ -187,7 +196,11 @@ def _draw_edges(
     # networkx takes the ticks away.
     ax.tick_params(bottom=True, left=True, labelbottom=True, labelleft=True)
     ax.figure.colorbar(
-        ScalarMappable(norm, visible), ax=ax, label=weight_label, fraction=0.046, pad=0.02
+        ScalarMappable(norm, visible),
+        ax=ax,
+        label=name_weights(signed) if weight_label is None else weight_label,
+        fraction=0.046,
+        pad=0.02,
     )
 
 

@@ -23,7 +23,7 @@ def save_attention_movie(
     title: str = "Latent adjacency",
     batch: int | None = 0,
     labels: Sequence[str] | None = None,
-    cmap: Any = "Blues",
+    cmap: Any = None,
     vmin: float | None = None,
     vmax: float | None = None,
     dpi: int = 100,
@@ -40,9 +40,10 @@ def save_attention_movie(
         title: First line of the title.
         batch: Element of the batch, where there is one; ``None`` shows the mean over the batch.
         labels: Name of each node; by default its number.
-        cmap: Colour map, by name or as a matplotlib ``Colormap``.
-        vmin: Lower end of the colour scale; by default 0, or the smallest weight if that is below.
-        vmax: Upper end of the colour scale; by default the largest weight of all frames.
+        cmap: Colour map, by name or as a matplotlib ``Colormap``; by default shades of blue, or, where weights are
+            negative, blue for these and red for those above 0.
+        vmin: Lower end of the colour scale; by default 0, or as far below it as ``vmax`` is above if a weight is.
+        vmax: Upper end of the colour scale; by default the largest size of a weight of all frames.
         dpi: Resolution; a frame is 5.8 by 5 inches.
 
     Returns:

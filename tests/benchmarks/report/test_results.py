@@ -91,6 +91,14 @@ def test_append_refuses_nan(tmp_path):
     assert not (tmp_path / "results.jsonl").exists()
 
 
+def test_cpu_minutes_have_a_column_where_a_run_has_them():
+    records = [make_record(cpu_minutes=2.0), make_record(seed=2, cpu_minutes=3.0)]
+    header, _, row = (line.split(" | ") for line in make_table(records).splitlines())
+    assert row[header.index("CPU minutes")] == "2.50"
+    assert "CPU minutes" not in make_table([make_record()])
+    assert ", 2.00 CPU minutes, peak" in describe(records[0])
+
+
 def test_describe():
     lines = describe(make_record(label="wide")).splitlines()
     assert lines[0] == "rnn on la, seed 1, wide"

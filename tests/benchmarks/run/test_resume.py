@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import fcntl
 import io
@@ -599,6 +600,26 @@ def test_a_checkpoint_of_another_run_is_refused(ar, la_dir, trained, overrides, 
     where = "'ckpt_path' must be a checkpoint of the run that goes on .*last.ckpt', in which "
     with pytest.raises(ValueError, match=f"{where}{message}.*config.yaml in its folder"):
         run(ar(ckpt_path=trained, **overrides))
+
+
+def test_a_run_that_is_older_than_a_setting_goes_on(ar, trained, tmp_path):
+    checkpoint = torch.load(trained, weights_only=True)
+    del checkpoint["callbacks"]["RunState"]["about"]["dataset.profile"]
+    folder = tmp_path / "logs" / "old"
+    folder.mkdir(parents=True)
+    torch.save(checkpoint, folder / "last.ckpt")
+    config = copy.deepcopy(ar().config)
+    del config["dataset"]["profile"]
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config))
+    more = f"run_root={tmp_path / 'logs'}", "epochs=2", "ckpt_path=last"
+    record = run(ar(*more))
+    assert record["epochs"] == 2
+    assert record["seconds_per_epoch"] > 0
+    assert record["cpu_minutes"] is None  # of both epochs it does not know them
+    checkpoint["callbacks"]["RunState"]["about"]["dataset.scaler"] = "robust"
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(ValueError, match=r"in which dataset\.scaler is 'robust', not 'standard'"):
+        run(ar(*more))
 
 
 def test_weights_that_do_not_fit_are_named(ar, trained, tmp_path):

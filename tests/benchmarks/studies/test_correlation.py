@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.studies.learned_graphs import (
+from benchmarks.studies.correlations import (
     choose_order,
     lagged_correlation,
     lagged_partial_correlation,
-    significant,
 )
+from benchmarks.studies.learned_graphs import significant
 
 
 @pytest.fixture
@@ -63,3 +63,8 @@ def test_the_order_is_that_of_the_series():
         long[t] += 0.5 * long[t - 1, [1, 2, 3, 0]] - 0.3 * long[t - 2]
     assert choose_order(long, 4) == 2
     assert choose_order(noise, 4) == 1
+
+
+def test_an_order_that_leaves_no_covariance_is_no_choice():
+    wide = np.random.default_rng(0).normal(size=(60, 20))  # order 2 leaves 16 degrees of freedom
+    assert choose_order(wide, 4) == 1

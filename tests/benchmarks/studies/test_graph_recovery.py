@@ -100,7 +100,8 @@ def test_hidden_graph(make_settings, small_gpvar120, hide):
 
 def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     out = tmp_path / "table.md"
-    arguments = ["--datasets", "gpvar120_directed", "--models", "latentgnn", "agcrn"]
+    arguments = ["--parts", "presets", "--datasets", "gpvar120_directed"]
+    arguments += ["--models", "latentgnn", "agcrn"]
     arguments += ["--seeds", "1", "4", "--data-dir", small_gpvar120]
     arguments += ["--run-dir", str(tmp_path / "runs")]
     arguments += ["--threads", str(torch.get_num_threads()), "--out", str(out)]
@@ -114,7 +115,7 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
         ("agcrn", 4),
     ]
     assert [len(r["graphs"]) for r in records] == [2, 1, 2, 1]
-    assert records[0]["command"].startswith("python -m benchmarks graph-recovery --datasets ")
+    assert records[0]["command"].startswith("python -m benchmarks graph-recovery --parts ")
     (figure,) = (tmp_path / "runs").glob("gpvar120_directed_latentgnn_4_*/graph.png")
     assert figure.stat().st_size > 0
     text = out.read_text()
@@ -172,7 +173,7 @@ def test_the_page_holds_the_rows_of_its_lines(tmp_path, monkeypatch, capsys):
     results = CONFIG_DIR.parent / "results"
     (tmp_path / "results.jsonl").write_bytes((results / "graph_recovery.jsonl").read_bytes())
     monkeypatch.setattr(benchmark, "baselines", lambda *_: [])  # they need the series
-    arguments = ["--no-training", "--run-dir", str(tmp_path), "--overrides"]
+    arguments = ["--parts", "presets", "--no-training", "--run-dir", str(tmp_path), "--overrides"]
     quiet = ["+trainer.enable_progress_bar=false", "+trainer.enable_model_summary=false"]
     benchmark.main([*arguments, *quiet])
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| gpvar")]

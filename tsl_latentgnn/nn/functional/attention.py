@@ -24,6 +24,7 @@ def topk_scores(
     candidates: Tensor | None = None,
     self_loops: bool = False,
     block_bytes: int | None = None,
+    signed: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     r"""The :math:`k` best sources of every target, by the mean score of the heads, and their scores.
 
@@ -31,10 +32,10 @@ def topk_scores(
         s_{ij}^h = \lambda \langle \mathbf{q}_i^h, \mathbf{k}_j^h \rangle + b_{ij}, \qquad
         \mathcal{N}_k(i) = \operatorname{top-k}_j \frac{1}{H} \sum_h s_{ij}^h
 
-    With :func:`edge_softmax` and :func:`weighted_sum` it is attention over these sources. Of equal scores the source of
-    lower index wins, whatever the size of the blocks. Only the scores of the edges have a gradient, and only they are
-    kept for it. Scores are of 32 bits at least, under autocast too: in half precision many would be equal, and large
-    ones Inf.
+    or, ``signed``, the :math:`k` of largest magnitude :math:`\sum_h (s_{ij}^h)^2`. With :func:`edge_softmax` and
+    :func:`weighted_sum` it is attention over these sources. Of equal scores the source of lower index wins, whatever
+    the size of the blocks. Only the scores of the edges have a gradient, and only they are kept for it. Scores are of
+    32 bits at least, under autocast too: in half precision many would be equal, and large ones Inf.
 
     Args:
         query (torch.Tensor): Target side of the scores, shape :math:`[G, N, H, d]`.
@@ -42,7 +43,7 @@ def topk_scores(
         k (int, optional): Number of sources of each target, :math:`1 \le k \le N`; ``None`` is all.
         scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
         bias (torch.Tensor, optional): Matrix :math:`[N, N]` (:math:`[N, C]` with ``candidates``) added to the scores of
-            every graph and head. (default: ``None``)
+            every graph and head; with a last dimension :math:`H` each head has its own. (default: ``None``)
         mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`. (default: ``None``)
         candidates (torch.Tensor, optional): Sources that each target may choose from, shape :math:`[N, C]` in ascending
             order, -1 where there are fewer; with ``self_loops`` column 0 is the target itself. ``None`` is all nodes.
@@ -50,20 +51,24 @@ def topk_scores(
         self_loops (bool): Whether every target is the first of its own :math:`k` sources. (default: ``False``)
         block_bytes (int, optional): Memory budget of one block of scores, in bytes; by default 16 MiB on a CPU and
             256 MiB elsewhere. (default: ``None``)
+        signed (bool): Whether the sources are those of largest magnitude; needed for a ``bias`` of each head.
+            (default: ``False``)
 
     Returns:
         tuple: Scores :math:`[G, N, k, H]`; sources :math:`[G, N, k]`; and which of these may send, booleans
         :math:`[G, N, k]`, or ``None`` if all may. A target that has too few candidates is its own source, absent, in
         the places that are left.
     """
-    # The mean over the heads is one product over all channels.
-    factors = query.detach().flatten(2), key.detach().flatten(2)
+    # The mean over the heads is one product over all channels; a magnitude takes those of each.
+    factors = query.detach(), key.detach()
+    if not signed:
+        factors = factors[0].flatten(2), factors[1].flatten(2)
     query, key = precise(query), precise(key)
     graphs, num_nodes, heads, _ = query.shape
     if k is None and candidates is None:
         return _all_scores(query, key, scale, bias, mask)
     ranks = None if bias is None else bias.detach()
-    mean_scale = scale / heads
+    mean_scale = scale if signed else scale / heads
     present = None
     whole = torch.compiler.is_dynamo_compiling() and not is_transformed()
     select = _select_whole if whole else _select
@@ -87,7 +92,7 @@ def topk_scores(
         neighbors = table.expand(graphs, -1, -1).gather(2, columns)
         present = allowed.expand(graphs, -1, -1).gather(2, columns)
     # With one head the selection has seen the very scores.
-    seen = known if heads == 1 else None
+    seen = known if heads == 1 and not signed else None
     scores = edge_score(query, key, neighbors, scale, bias, columns, seen)
     return scores, neighbors, present
 
@@ -133,6 +138,13 @@ def _select_shapes(query: Tensor, key: Tensor, k: int, *rest: Any) -> tuple[Tens
     return scores, torch.empty_like(scores, dtype=torch.long)
 
 
+def edge_weights(scores: Tensor, present: Tensor | None, signed: bool) -> Tensor:
+    """The scores ``[G, N, k, H]`` themselves if ``signed``, else their softmax; 0 for sources not ``present``."""
+    if not signed:
+        return edge_softmax(scores, present)
+    return scores if present is None else scores * present.unsqueeze(-1)
+
+
 def edge_softmax(scores: Tensor, present: Tensor | None) -> Tensor:
     """Softmax of scores ``[G, N, k, H]`` over the sources; those not ``present`` ``[G, N, k]`` get 0."""
     if present is None:
@@ -148,10 +160,12 @@ def weighted_sum(weights: Tensor, value: Tensor, neighbors: Tensor, dense: bool)
 
     ``dense`` says that the sources of every target are all nodes in their order.
     """
+    if dense:  # no copy of the weights for each value
+        inputs = value.unflatten(0, (weights.size(0), -1))
+        sums = torch.einsum("gijh,gtjhd->gtihd", weights.to(value.dtype), inputs)
+        return sums.flatten(0, 1)
     times = value.size(0) // neighbors.size(0)
-    weights = repeat_graphs(weights, times)
-    if dense:
-        return torch.einsum("gijh,gjhd->gihd", weights.to(value.dtype), value)
+    weights = repeat_graphs(weights, value.size(0) // weights.size(0))
     return edge_sum(weights, value, repeat_graphs(neighbors, times))
 
 
@@ -170,7 +184,7 @@ def _all_scores(
     with without_autocast(query):
         scores = torch.einsum("gihd,gjhd->gijh", query * scale, key)
     if bias is not None:
-        scores = scores + bias.unsqueeze(-1)
+        scores = scores + (bias if bias.dim() == 3 else bias.unsqueeze(-1))
     everyone = torch.arange(num_nodes, device=query.device).expand(graphs, num_nodes, -1)
     present = None if mask is None else mask.unsqueeze(1).expand(-1, num_nodes, -1)
     return scores, everyone, present

@@ -40,8 +40,8 @@ def edge_score(
         source (torch.Tensor): Shape :math:`[G, N, H, d]`.
         neighbors (torch.Tensor): Source of each edge, shape :math:`[G, N, k]`.
         scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
-        bias (torch.Tensor, optional): Matrix with a row for each target, which holds the :math:`b_{ij}`.
-            (default: ``None``)
+        bias (torch.Tensor, optional): Matrix with a row for each target, which holds the :math:`b_{ij}`; with a last
+            dimension :math:`H` each head has its own. (default: ``None``)
         columns (torch.Tensor, optional): Column of ``bias`` that holds the entry of each edge, shape
             :math:`[G, N, k]`; needed with ``bias``. (default: ``None``)
         known (torch.Tensor, optional): The scores themselves, shape :math:`[G, N, k]`, where they are known already
@@ -187,10 +187,12 @@ def _scores(
     scores = _bag_dot(target, source, rows) * scale
     if bias is None or columns is None:
         return scores
-    edges = bias.flatten().index_select(0, _cells(columns, bias.size(1)))
-    # One bias for all heads of a target, whose rows follow each other.
+    edges = bias.reshape(bias.size(0) * bias.size(1), -1)  # a bias of each head, or one for all
+    edges = edges.index_select(0, _cells(columns, bias.size(1)))
+    # The rows of the heads of a target follow each other.
     by_target = scores.view(columns.size(0) * columns.size(1), -1, columns.size(2))
-    return (by_target + edges.view(-1, 1, columns.size(2))).view(rows.shape)
+    edges = edges.view(by_target.size(0), columns.size(2), -1).transpose(1, 2)
+    return (by_target + edges).view(rows.shape)
 
 
 class _EdgeScore(Function):
@@ -221,10 +223,13 @@ class _EdgeScore(Function):
         if ctx.needs_input_grad[1]:
             to_source = _bag_sum_back(products, target, rows, source.size(0))
         if ctx.needs_input_grad[2]:
-            edges = grad.view(columns.size(0) * columns.size(1), -1, columns.size(2)).sum(1)
-            to_bias = grad.new_zeros(ctx.bias_shape.numel())
-            to_bias.index_add_(0, _cells(columns, ctx.bias_shape[1]), edges.flatten())
-            to_bias = to_bias.view(ctx.bias_shape)
+            edges = grad.view(columns.size(0) * columns.size(1), -1, columns.size(2))
+            if len(ctx.bias_shape) == 2:
+                edges = edges.sum(1, keepdim=True)
+            edges = edges.transpose(1, 2).flatten(0, 1)
+            cells = _cells(columns, ctx.bias_shape[1])
+            to_bias = grad.new_zeros(ctx.bias_shape[0] * ctx.bias_shape[1], edges.size(1))
+            to_bias = to_bias.index_add_(0, cells, edges).view(ctx.bias_shape)
         return to_target, to_source, to_bias, None, None, None, None
 
 

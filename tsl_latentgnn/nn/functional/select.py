@@ -49,16 +49,19 @@ def select_sources(
 ) -> tuple[Tensor, Tensor]:
     r"""The :math:`k` best of all sources of every target, by :math:`\lambda \langle q_i, k_j \rangle + b_{ij}`.
 
-    Of equal scores the source of lower index wins, whatever the size of the blocks. Scores are of 32 bits at least, so
-    that few are equal. On a GPU of NVIDIA a kernel of Triton selects, which writes no matrix of scores, where Triton is
-    installed, for up to 32 sources of a target and rows of up to 512 bytes, :math:`d` filled up to a power of two.
+    Factors :math:`[G, N, H, d]` with heads select by magnitude,
+    :math:`\sum_h (\lambda \langle q_i^h, k_j^h \rangle + b_{ij}^h)^2`, in the same memory. Of equal scores the source
+    of lower index wins, whatever the size of the blocks. Scores are of 32 bits at least, so that few are equal. On a
+    GPU of NVIDIA a kernel of Triton selects, which writes no matrix of scores, where Triton is installed, for up to 32
+    sources of a target and rows of up to 512 bytes, :math:`d` filled up to a power of two.
 
     Args:
-        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, d]`.
-        key (torch.Tensor): Source side of the scores, shape :math:`[G, N, d]`.
+        query (torch.Tensor): Target side of the scores, shape :math:`[G, N, d]` or :math:`[G, N, H, d]`.
+        key (torch.Tensor): Source side of the scores, of the same shape.
         k (int): Number of sources of each target, :math:`1 \le k \le N`.
         scale (float): Factor :math:`\lambda` of the inner products. (default: ``1.0``)
-        bias (torch.Tensor, optional): Matrix :math:`[N, N]` added to the scores. (default: ``None``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, N]` added to the scores; :math:`[N, N, H]` with heads.
+            (default: ``None``)
         mask (torch.Tensor, optional): Sources that may send, booleans :math:`[G, N]`; others are selected only where
             too few may. (default: ``None``)
         self_loops (bool): Whether every target is the first of its own sources. (default: ``False``)
@@ -71,18 +74,25 @@ def select_sources(
     """
     query, key = query.detach(), key.detach()
     bias = None if bias is None else bias.detach()
-    if select_triton is not None and not needs_plain_ops() and select_triton.serves(query, key, k):
+    heads = query.dim() == 4
+    kernel = select_triton is not None and not heads and not needs_plain_ops()
+    if kernel and select_triton.serves(query, key, k):
         room = GPU_BLOCK_BYTES if block_bytes is None else block_bytes
         return select_triton.select(query, key, k, scale, bias, mask, self_loops, room)
     query, key = precise(query), precise(key)
     bias = None if bias is None else bias.to(query.dtype)
-    graphs, num_nodes, _ = query.shape
+    graphs, num_nodes = query.shape[:2]
     if needs_plain_ops():
-        pairs = query @ key.transpose(1, 2) * scale
+        equation = "gihd,gjhd->gijh" if heads else "gid,gjd->gij"
+        pairs = torch.einsum(equation, query, key) * scale
+        pairs = pairs if bias is None else pairs + bias
+        pairs = pairs.square().sum(-1) if heads else pairs
         absent = None if mask is None else ~mask.unsqueeze(1)
         own = torch.eye(num_nodes, dtype=torch.bool, device=query.device) if self_loops else None
-        return _select_at_once(pairs if bias is None else pairs + bias, k, absent, own)
+        return _select_at_once(pairs, k, absent, own)
     budget = _budget(query, block_bytes)
+    if heads:  # a block of magnitudes, and one of the scores of a head
+        budget = max(1, budget // 2)
     sources = _even_parts(num_nodes, min(BLOCK_SOURCES, budget))
     if GROUPED_SOURCES <= sources < num_nodes:
         sources += -sources % GROUP  # so that only the last block is filled up
@@ -90,6 +100,7 @@ def select_sources(
     targets += -targets % LANES
     step = max(1, budget // (sources * targets))
     memory = query.new_empty(min(step, graphs) * (sources + GROUP) * targets)
+    spare = torch.empty_like(memory) if heads else None
 
     # Sources before targets in memory: the search for the best source then takes many targets at a time.
     scores = query.new_empty(graphs, k, num_nodes)
@@ -99,17 +110,24 @@ def select_sources(
     others = slice(1 if self_loops else 0, k)
     for i in range(0, num_nodes, targets):
         rows = slice(i, min(i + targets, num_nodes))
-        bias_rows = None if bias is None else _fill_up(bias[rows], LANES).T.contiguous()
+        # Sources first, then targets; with heads, these before both.
+        bias_rows = None
+        if bias is not None:
+            bias_rows = bias[rows].permute(*range(bias.dim())[::-1])
+            bias_rows = F.pad(bias_rows, (0, -bias_rows.size(-1) % LANES)).contiguous()
         for g in range(0, graphs, step):
             batch = slice(g, min(g + step, graphs))
             best = scores[batch, others, rows], chosen[batch, others, rows]
             parts = []
             for j in range(0, num_nodes, sources):
                 columns = slice(j, min(j + sources, num_nodes))
-                block = _score_block(query[batch, rows], key[batch, columns], scale, memory)
+                factors = query[batch, rows], key[batch, columns]
+                biases = None if bias_rows is None else bias_rows[..., columns, :]
+                if spare is None:
+                    block = _score_block(*factors, scale, biases, memory)
+                else:
+                    block = _magnitude_block(*factors, scale, biases, memory, spare)
                 part = block[:, : columns.stop - j]
-                if bias_rows is not None:
-                    part += bias_rows[columns]
                 if mask is not None:
                     _withhold(part, ~mask[batch, columns].unsqueeze(-1))
                 start, stop = max(i, j), min(rows.stop, columns.stop)
@@ -144,13 +162,14 @@ def select_candidates(
     r"""As :func:`select_sources`, but of the candidates of every target, at the cost of their scores alone.
 
     Args:
-        query (torch.Tensor): See :func:`select_sources`, as for ``key``, ``scale`` and ``block_bytes``.
+        query (torch.Tensor): See :func:`select_sources`, as for ``key``, ``scale`` and ``block_bytes``; heads too.
         key (torch.Tensor): Source side of the scores.
         k (int): Number of sources of each target, :math:`1 \le k \le C`.
         candidates (torch.Tensor): Sources that each target may choose from, shape :math:`[N, C]`; of equal scores the
             one in the lower column wins.
         scale (float): Factor of the inner products. (default: ``1.0``)
-        bias (torch.Tensor, optional): Matrix :math:`[N, C]` added to the scores. (default: ``None``)
+        bias (torch.Tensor, optional): Matrix :math:`[N, C]` added to the scores; :math:`[N, C, H]` with heads.
+            (default: ``None``)
         absent (torch.Tensor, optional): Candidates to select only where there are too few others, booleans that
             broadcast to :math:`[G, N, C]`. (default: ``None``)
         self_loops (bool): Whether the candidate in column 0 is always the first. (default: ``False``)
@@ -162,24 +181,28 @@ def select_candidates(
     """
     query, key = precise(query.detach()), precise(key.detach())
     bias = None if bias is None else bias.detach().to(query.dtype)
-    graphs, num_nodes, _ = query.shape
+    graphs, num_nodes = query.shape[:2]
     width = torch.arange(candidates.size(1), device=query.device)
+    heads = query.dim() == 4
+    if not heads:
+        query, key = query.unsqueeze(2), key.unsqueeze(2)
+
+    def rank(query: Tensor, key: Tensor) -> Tensor:
+        edges = candidates.expand(query.size(0), -1, -1)
+        pairs = edge_score(query, key, edges, scale, bias, width.expand_as(edges))
+        return pairs.square().sum(-1) if heads else pairs.squeeze(-1)
+
     if needs_plain_ops():
-        edges = candidates.expand(graphs, -1, -1)
-        columns = width.expand_as(edges)
-        pairs = edge_score(query.unsqueeze(2), key.unsqueeze(2), edges, scale, bias, columns)
-        return _select_at_once(pairs.squeeze(-1), k, absent, width == 0 if self_loops else None)
-    step = max(1, _budget(query, block_bytes) // candidates.numel())
+        own = width == 0 if self_loops else None
+        return _select_at_once(rank(query, key), k, absent, own)
+    step = max(1, _budget(query, block_bytes) // (candidates.numel() * query.size(2)))
 
     scores = query.new_empty(graphs, k, num_nodes)
     columns = torch.zeros(graphs, k, num_nodes, dtype=torch.long, device=query.device)
     others = slice(1 if self_loops else 0, k)
     for g in range(0, graphs, step):
         batch = slice(g, min(g + step, graphs))
-        q, k_ = query[batch].unsqueeze(2), key[batch].unsqueeze(2)
-        edges = candidates.expand(q.size(0), -1, -1)
-        block = edge_score(q, k_, edges, scale, bias, width.expand_as(edges)).squeeze(-1)
-        block = block.to(query.dtype).transpose(1, 2).contiguous()
+        block = rank(query[batch], key[batch]).to(query.dtype).transpose(1, 2).contiguous()
         if absent is not None:
             away = absent if absent.size(0) == 1 else absent[batch]
             _withhold(block, away.transpose(1, 2))
@@ -216,7 +239,9 @@ def _even_parts(size: int, limit: int) -> int:
     return -(-size // parts)
 
 
-def _score_block(query: Tensor, key: Tensor, scale: float, memory: Tensor) -> Tensor:
+def _score_block(
+    query: Tensor, key: Tensor, scale: float, bias: Tensor | None, memory: Tensor
+) -> Tensor:
     """Scores ``[G, sources, targets]`` in ``memory``, filled up by sources that never win, and by targets of no use."""
     sources = key.size(1)
     query = _fill_up(query, LANES)
@@ -226,7 +251,26 @@ def _score_block(query: Tensor, key: Tensor, scale: float, memory: Tensor) -> Te
     block = memory[: math.prod(shape)].view(shape)
     torch.baddbmm(block, key, query.transpose(1, 2), beta=0, alpha=scale, out=block)
     block[:, sources:] = -math.inf
+    if bias is not None:
+        block[:, :sources] += bias
     return block
+
+
+def _magnitude_block(
+    query: Tensor, key: Tensor, scale: float, bias: Tensor | None, memory: Tensor, spare: Tensor
+) -> Tensor:
+    """As :func:`_score_block`, the sum over the heads of the squares of their scores."""
+    total, sources = None, key.size(1)
+    for head in range(query.size(2)):
+        own = None if bias is None else bias[head]
+        block = _score_block(query[:, :, head], key[:, :, head], scale, own, spare)
+        squares = block[:, :sources].square_()
+        if total is None:
+            total = memory[: block.numel()].view(block.shape).copy_(block)
+        else:
+            total[:, :sources] += squares
+    assert total is not None
+    return total
 
 
 def _fill_up(x: Tensor, size: int) -> Tensor:
