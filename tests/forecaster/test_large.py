@@ -7,15 +7,18 @@ import sys
 
 from tsl_latentgnn.forecaster import large
 from tsl_latentgnn.forecaster.baselines import baselines
+from tsl_latentgnn.forecaster.batches import Windows
 from tsl_latentgnn.forecaster.columns import read_table
 from tsl_latentgnn.forecaster.panel import read_panel
 from tsl_latentgnn.forecaster.profile import Clock, Profile
 from tsl_latentgnn.forecaster.recipe import Scale
 from tsl_latentgnn.forecaster.settings import choose_settings, is_unlike
+from tsl_latentgnn.report.data import report_data
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small_forecaster import fit_small, small_table
 
 HOUR = pd.Timedelta("1h")
@@ -156,7 +159,7 @@ def test_what_is_to_be_mended_is_copied():
 
 def test_batches_and_windows_shrink_with_the_sensors():
     sizes = {n: choose_settings((n, 1), 12, 30_000).batch_size for n in (207, 1000, 8600, 30_000)}
-    assert sizes == {207: 16, 1000: 8, 8600: 8, 30_000: 2}
+    assert sizes == {207: 16, 1000: 8, 8600: 5, 30_000: 1}
     assert choose_settings((10**6, 1), 12, 30_000).batch_size == 1
     last = np.arange(4380)
     assert len(large.judged(last, 12 * 207)) == 4380  # as ever
@@ -171,6 +174,32 @@ def test_a_choice_of_windows_is_said(monkeypatch, capsys):
     forecaster = fit_small(verbose=True)
     assert "those of 12 of 48 windows" in capsys.readouterr().out
     assert forecaster.scores_["mae"].notna().all()
+
+
+def test_a_report_has_as_many_windows_as_fit_into_memory(monkeypatch):
+    table = small_table()
+    model = fit_small(table)
+    assert report_data(model, table)["forecasts"]["windows"] > 5
+    monkeypatch.setattr("tsl_latentgnn.report.data.MAX_ROWS", 5 * 3 * 3)
+    assert report_data(model, table)["forecasts"]["windows"] == 5
+
+
+def test_edges_without_a_test_have_the_mean_weights_of_all_windows():
+    table = small_table(sensors=5)
+    table.iloc[60:72, 2] = np.nan  # the whole window of one origin
+    model = fit_small(table, k_neighbors=3).model_
+    series = model.series(read_panel(table), unique_id="unique_id", ds="ds")
+    last = np.array([70, 71, 72])
+    edges = model.graph(series, last)
+    with torch.no_grad():
+        inputs = Windows(series, last, 12, 3)[[0, 1, 2]].inputs
+        dense = model.network.forecast(**inputs).graph.mean().fill_diagonal_(0).numpy()
+    names = list(table.columns)
+    places = edges["target"].map(names.index), edges["source"].map(names.index)
+    assert len(edges) == (dense > 0).sum()
+    np.testing.assert_allclose(edges["weight"], dense[places], rtol=1e-5)
+    assert edges["weight"].is_monotonic_decreasing
+    assert not edges["kept"].any()
 
 
 _PEAK = """

@@ -46,10 +46,11 @@ def forecast_adaptively(
     origins = np.concatenate([before, last])
     forecasts = model.forecast(series, origins, levels)
     known = int(origins.searchsorted(first))
-    new = Forecasts(*(part[known:] for part in forecasts[:5]), forecasts.levels)
-    new = adapt(new, model.conformal, origins[known:], model.recipe.floor)
+    new = adapt(
+        forecasts.windows(slice(known, None)), model.conformal, origins[known:], model.recipe.floor
+    )
     forecasts.quantiles[known:] = new.quantiles
-    return Forecasts(*(part[len(before) :] for part in forecasts[:5]), forecasts.levels)
+    return forecasts.windows(slice(len(before), None))
 
 
 def adapt(

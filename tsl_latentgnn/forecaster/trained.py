@@ -46,6 +46,12 @@ class Forecasts(NamedTuple):
     quantiles: np.ndarray
     levels: tuple[float, ...]
 
+    def windows(self, chosen: slice) -> Forecasts:
+        """Return those of some windows."""
+        arrays = (self.y, self.mean, self.below, self.above, self.quantiles)
+        y, mean, below, above, quantiles = (array[chosen] for array in arrays)
+        return Forecasts(y, mean, below, above, quantiles, self.levels)
+
 
 @dataclass(frozen=True)
 class Trained:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Levels whose reliability is shown, beside those of the forecaster.
 LEVELS = tuple(percent / 100 for percent in range(5, 100, 5))
-#: Windows of a report at most, where no number is asked for.
-MAX_WINDOWS = 200
+#: Windows of a report at most, where no number is asked for, and rows of their forecasts, which are in memory at once.
+MAX_WINDOWS, MAX_ROWS = 200, 2**21
 #: Numbers of the forecasts, of the overview of the readings, and edges, at most: a file for a browser.
 MAX_NUMBERS, MAX_CELLS, MAX_EDGES = 1_200_000, 200_000, 20_000
 #: Stretches of time of that overview.
@@ -117,7 +117,8 @@ def _default_windows(forecaster: Forecaster, panel: Panel, step: int) -> int:
     if part < horizon:
         part = max(round(forecaster.val_size * rows), horizon)
     part = min(part, rows - model.window)
-    return max(1, min((part - horizon) // step + 1, MAX_WINDOWS))
+    most = min(MAX_WINDOWS, MAX_ROWS // (horizon * panel.values[0].size))
+    return max(1, min((part - horizon) // step + 1, most))
 
 
 def _test_of(forecaster: Forecaster, panel: Panel, first: pd.Timestamp) -> str:
