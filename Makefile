@@ -124,5 +124,5 @@ dist: $(READY) ## Build wheel and sdist, and try each, and each extra, in an emp
 	done
 
 clean: ## Remove environments, caches, builds and runs
-	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE)* $(AUDIT) build dist *.egg-info logs outputs multirun docs/_build results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(NATIVE) $(OLDEST) $(SMOKE)* $(AUDIT) build dist *.egg-info logs outputs multirun docs/_build docs/_figures docs/benchmarks docs/examples docs/[A-Z]*.md docs/constraints.txt results.jsonl attention.png .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

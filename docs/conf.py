@@ -48,7 +48,6 @@ autodoc_inherit_docstrings = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes"]
-napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
 # What is written once, elsewhere in the repository, is put where its links hold: docs/ is like its root.
@@ -56,10 +55,10 @@ for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.
     shutil.copy2(ROOT / name, HERE)
 shutil.copy2(ROOT / "constraints.txt", HERE)
 for folder in ("benchmarks", "examples"):
+    shutil.rmtree(HERE / folder, ignore_errors=True)
     shutil.copytree(
         ROOT / folder,
         HERE / folder,
-        dirs_exist_ok=True,
         ignore=shutil.ignore_patterns("__pycache__", "config", "__init__.py"),
     )
 

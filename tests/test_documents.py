@@ -83,8 +83,8 @@ def make_experiment():
     torch.manual_seed(0)
     index = pd.date_range("2026", periods=100, freq="h")
     windows = SpatioTemporalDataset(
-        pd.DataFrame(torch.randn(100, 5).numpy(), index),
-        mask=torch.ones(100, 5).bool().numpy(),
+        pd.DataFrame(torch.randn(100, 20).numpy(), index),
+        mask=torch.ones(100, 20).bool().numpy(),
         covariates={"u": pd.DataFrame(torch.randn(100, 2).numpy(), index)},
         window=4,
         horizon=3,
@@ -106,7 +106,7 @@ def make_experiment():
             "input_size": 1,
             "output_size": 1,
             "horizon": 3,
-            "n_nodes": 5,
+            "n_nodes": 20,
             "exog_size": 2,
         },
         optim_class=torch.optim.Adam,
@@ -261,14 +261,24 @@ def test_links_of_the_repository_are_there(page):
             assert os.path.exists(path) or os.path.exists(path.replace("/docs/", "/")), target
 
 
+def read_table(text, corner):
+    """The rows of the first table whose head has ``corner``, by the names of its columns."""
+    lines = text[text.index(f"| {corner} |") :].split("\n\n")[0].splitlines()
+    head, _, *rows = ([cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
 def test_the_table_of_the_readme_is_that_of_the_results():
-    rows = re.findall(
-        r"^\| (?:\*\*)?([a-z]\w+)(?:\*\*)? \| (?:\*\*)?([\d.]+(?: ± [\d.]+)?)", README, re.MULTILINE
-    )
     page = (ROOT / "benchmarks/results/README.md").read_text(encoding="utf-8")
-    results = dict(re.findall(r"^\| la \| (\w+) \| \d \| ([^|]+) \|", page, re.MULTILINE)[:11])
+    results = {row["Model"]: row for row in read_table(page, "Dataset | Model")}
+    rows = read_table(README, "test part, mph")
     assert len(rows) > 5
-    assert dict(rows) == {name: results[name] for name, _ in rows}
+    for row in rows:
+        result = results[row["test part, mph"]]
+        assert row["seeds"] == result["Seeds"]
+        assert row["MAE"] == result["MAE"]
+        assert row["at 15 min"] == result["MAE at 15 min"]
+        assert row["at 60 min"] == result["MAE at 60 min"]
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

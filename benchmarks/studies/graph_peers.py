@@ -127,10 +127,8 @@ def pcmci(series: np.ndarray) -> Found:
     )
     # Of tigramite: [source, target, lag].
     p_value = result["p_matrix"][:, :, 1:].min(-1).T
-    linked: NDArray[np.bool_] = (
-        np.char.endswith(result["graph"][:, :, 1:].astype(str), "->").any(-1).T
-    )
-    return Found(-p_value, linked, order)
+    linked = np.asarray((result["graph"][:, :, 1:] == "-->").any(-1))
+    return Found(-p_value, linked.T, order)
 
 
 def varlingam(series: np.ndarray) -> Found:

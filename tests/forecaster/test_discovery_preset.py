@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.commands.fit import add_options, make_forecaster
+from tsl_latentgnn.forecaster.settings import choose_settings
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,10 @@ def test_the_edges_of_a_system_with_negative_weights(tmp_path):
 def test_settings_of_the_preset():
     fitted = fit_small(preset="discovery", likelihood="gaussian")
     assert fitted.settings_.k_neighbors is None
+    assert choose_settings((50, 1), 4, 1400, "discovery").batch_size == 32
+    chosen = choose_settings((50, 1), 4, 1400, "discovery")
+    assert 750 <= chosen.epochs * chosen.epoch_steps <= 800
+    assert choose_settings((50, 1), 4, 1400, "discovery", batch_size=64).batch_size == 64
     assert "all sources of each sensor" in fitted.settings_.summary()
     assert fitted.model_.network.graph_encoder.convs[0].learner.signed
     few = fit_small(preset="discovery", k_neighbors=2)

@@ -326,13 +326,15 @@ def test_the_margin_is_by_the_kind_of_weights_and_loss():
 
 
 @torch.no_grad()
-def test_signed_weights_of_zero_take_no_pass():
+def test_faint_signed_weights_take_no_pass():
     network = make_network(weights="signed", heads=2, k_neighbors=None, latent_layers=1)
     learner = network.graph_encoder.convs[0].learner
     learner.correlation.zero_()
     learner.correlation[0, 3] = torch.tensor([0.0, -0.5])
     learner.correlation[2, 4] = torch.tensor([2.0, -1.0])
     learner.correlation[2, 1] = 1.0
+    learner.correlation[2, 0] = 0.02  # of the size of (2, -1), less than a hundredth
+    learner.correlation[2, 0, 1] = -0.009
     inputs, y = make_batch(20, 0.0)
     _, muted = EdgeMuter(network)(network.before_graph(**inputs))
     assert len(list(muted)) == 2  # as many as a target has sources, not as there are nodes

@@ -15,6 +15,8 @@ _DAY = pd.Timedelta(days=1)
 MAX_STEPS, MIN_STEPS = 1200, 600
 #: Epochs that these are cut into, at least, so that there are some to choose from.
 MIN_EPOCHS = 10
+#: Optimizer steps of a training whose graph is to be read, and windows of each: of more passes it learns the noise.
+DISCOVERY_STEPS, DISCOVERY_BATCH = 800, 32
 #: Readings (windows x sensors x steps) that an optimizer step sees, about.
 STEP_READINGS = 40_000
 #: From this many sensors on, the static scores are a product of two thin matrices.
@@ -83,11 +85,13 @@ def choose_settings(
     nodes, channels = shape
     fixed = {name: value for name, value in given.items() if value is not None}
     per_window = nodes * channels * window
-    batch = 2 ** round(np.log2(np.clip(STEP_READINGS / per_window, 8, 64)))
+    most = DISCOVERY_BATCH if discovery else 64
+    batch = 2 ** round(np.log2(np.clip(STEP_READINGS / per_window, 8, most)))
     batch = int(fixed.get("batch_size", batch_size(max(1, min(batch, training // 8)), per_window)))
     # Larger series take longer for a step, and say more in one.
     load = batch * per_window / STEP_READINGS
     steps = int(np.clip(MAX_STEPS / max(1.0, load), MIN_STEPS, MAX_STEPS))
+    steps = min(steps, DISCOVERY_STEPS) if discovery else steps
     epoch_steps = int(np.clip(training // batch, 1, steps // MIN_EPOCHS))
     epochs = int(fixed.get("epochs", np.clip(steps // epoch_steps, 1, 100)))
     chosen = {

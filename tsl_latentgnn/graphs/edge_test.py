@@ -148,9 +148,9 @@ def edge_test(
     source is kept where the model makes use of it. Where graphs differ from window to window (``dynamic=True``, or
     missing readings), :math:`d_t` is 0 in a window that has not chosen the edge, for nothing is lost there.
 
-    It takes as many forward passes as the targets have sources, of signed weights those that are not zero (with a graph
-    for each step: in all steps of a window), after the recurrence if ``graph_at="state"``, and memory for the pairs
-    that are chosen at least once, not for the windows.
+    It takes as many forward passes as the targets have sources, of signed weights those above a hundredth of the
+    largest of their target (with a graph for each step: in all steps of a window), after the recurrence if
+    ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or

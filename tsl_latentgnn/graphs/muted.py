@@ -13,6 +13,10 @@ from ..models.latent_forecaster import Seen
 from ..nn import Edges
 from ..nn.functional.attention import repeat_graphs
 
+#: What a signed weight is to be above, as a share of the largest of its target: what a training leaves of an edge of
+#: no use, on its way to zero. The loss feels its square.
+FAINT = 0.01
+
 
 class Muted(NamedTuple):
     """A forecast for which one source of each target told it nothing.
@@ -124,7 +128,7 @@ class EdgeMuter:
 def other_sources(edges: Sequence[Edges], windows: int) -> Tensor:
     """Other nodes ``[w n r]`` that each target listens to in any layer or step, once each, then -1.
 
-    A signed weight of 0 in all heads says nothing, muted or not.
+    Of signed weights, those below :data:`FAINT` of the largest of their target, over the heads, are passed over.
     """
     windows = windows if any(given.num_graphs > 1 for given in edges) else 1
     parts = []
@@ -133,7 +137,8 @@ def other_sources(edges: Sequence[Edges], windows: int) -> Tensor:
         absent = given.neighbors == nodes
         absent = absent if given.present is None else absent | ~given.present
         if given.signed:
-            absent = absent | (given.weights == 0).all(-1)
+            size = torch.linalg.vector_norm(given.weights, dim=-1)
+            absent = absent | (size <= FAINT * size.amax(-1, keepdim=True))
         sources = given.neighbors.masked_fill(absent, -1)
         if len(sources) < windows:
             sources = repeat_graphs(sources, windows // len(sources))

@@ -28,6 +28,7 @@ from .._renamed import ARGUMENTS, rename_arguments
 PRESETS: dict[str, dict[str, Any]] = {
     # To read the graph: one layer, whose edges are the direct ones, of weights that can be zero.
     "discovery": {
+        "hidden_size": 32,
         "weights": "signed",
         "heads": 2,
         "gate": False,

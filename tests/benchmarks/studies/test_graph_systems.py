@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.graphs import edge_test
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data.systems import System, linear_var
+from benchmarks.settings import CONFIG_DIR
 from benchmarks.studies import graph_ours, graph_recovery, graph_systems
 from benchmarks.studies.graph_systems import score
 from benchmarks.studies.graph_worker import Worker, find
@@ -74,7 +77,7 @@ def test_each_is_run_once(arguments, tmp_path, monkeypatch, capsys):
     graph_recovery.main([*arguments, "ridge"])
     assert capsys.readouterr().out == text
     graph_recovery.main([*arguments, "partial", "--no-training"])
-    assert "partial" not in capsys.readouterr().out.partition("### ")[2]
+    assert "partial" not in capsys.readouterr().out.partition("## ")[2]
     with pytest.raises(AssertionError, match="was run again"):
         graph_recovery.main([*arguments, "partial"])
 
@@ -161,3 +164,21 @@ def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch
     error = ((forecast - system.series[320:]) ** 2).mean()
     assert forecast.shape == (80, 5)
     assert error < system.series[320:].var(0).mean()
+
+
+def test_the_page_is_that_of_its_lines(tmp_path):
+    results = CONFIG_DIR.parent / "results"
+    (tmp_path / "systems.jsonl").write_bytes(
+        (results / "graph_recovery_systems.jsonl").read_bytes()
+    )
+    page = (results / "graph_recovery_systems.md").read_text()
+    arguments = shlex.split(
+        page.partition("- command: `python -m benchmarks graph-recovery ")[2].partition("`")[0]
+    )
+    arguments[arguments.index("--run-dir") + 1] = str(tmp_path)
+    arguments[arguments.index("--out") + 1] = str(tmp_path / "page.md")
+    assert "--no-training" in arguments
+    graph_recovery.main(arguments)
+    made = (tmp_path / "page.md").read_text()
+    assert made.partition("- dates")[2] == page.partition("- dates")[2]
+    assert "/tmp" not in (tmp_path / "systems.jsonl").read_text()
