@@ -25,7 +25,7 @@ AUDIT := .venv-audit
 ADVISORIES := https://pypi.org/pypi/torch/2.6.0/json
 # Compiled where they are first imported: most modules never are.
 PIP_INSTALL := bin/python -m pip install -q --disable-pip-version-check --no-compile
-EVERYTHING := -e ".[bench,sweep,tune,serve,deploy,report,viz,polars,holidays,dev,docs]"
+EVERYTHING := -e ".[bench,sweep,peers,tune,serve,deploy,report,viz,polars,holidays,dev,docs]"
 # Those that come with the tool: no network is needed.
 SCHEMA := $(BIN)/check-jsonschema -q --builtin-schema vendor.
 # Two processes of one thread each.

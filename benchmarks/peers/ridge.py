@@ -18,7 +18,7 @@ class RidgePeer(Peer):
     """
 
     @classmethod
-    def fit(cls, series: Series, alpha: float = 1.0) -> Forecaster:  # type: ignore[override]
+    def fit(cls, series: Series, alpha: float = 100.0) -> Forecaster:  # type: ignore[override]
         """Return the forecasts.
 
         Args:

@@ -1,6 +1,7 @@
-"""The weighted average of the forecasts of two runs: ``python -m benchmarks average A.parquet B.parquet``.
+"""The weighted average of the forecasts of two models: ``python -m benchmarks average A.parquet ... B.parquet``.
 
-Both files are those of ``keep_forecasts``. The weight is the one of 0, 0.05, ... 1 with the least absolute error on the
+The files are those of ``keep_forecasts``. All but the last are of one model, say with several seeds: their mean is the
+first forecast, the last file the second. The weight is the one of 0, 0.05, ... 1 with the least absolute error on the
 validation part; the table has the errors of both and of their average on the validation and the test part.
 """
 
@@ -21,21 +22,25 @@ _KEYS = ("part", "sensor", "channel", "issued", "time", "step")
 WEIGHTS = np.arange(21) / 20
 
 
-def read_pair(first: str, second: str) -> pd.DataFrame:
-    """Return the forecasts of two files side by side, those of the second as ``other``.
+def read_pair(files: Sequence[str]) -> pd.DataFrame:
+    """Return the mean forecast of all files but the last, and that of the last as ``other``.
 
     Raises:
-        ValueError: If a file is none of ``keep_forecasts``, or they are not of the same windows of the same readings.
+        ValueError: If there is one file only, a file is none of ``keep_forecasts``, or they are not of the same windows
+            of the same readings.
     """
-    one, other = _read(first), _read(second)
-    keys = [key for key in _KEYS if key in one]
-    same = list(one) == list(other) and one[[*keys, "truth"]].equals(other[[*keys, "truth"]])
-    if not same:
-        raise ValueError(
-            f"'FILE' must be two files of the same windows of the same readings (got {first} with {len(one):,} rows "
-            f"and {second} with {len(other):,})."
-        )
-    return one.assign(other=other["forecast"]).dropna(subset="truth")
+    if len(files) < 2:
+        raise ValueError(f"'FILE' must be two files or more (got {', '.join(files) or 'none'}).")
+    first, *others = [_read(path) for path in files]
+    keys = [key for key in first if key != "forecast"]
+    for path, other in zip(files[1:], others, strict=True):
+        if list(first) != list(other) or not first[keys].equals(other[keys]):
+            raise ValueError(
+                f"'FILE' must be files of the same windows of the same readings (got {files[0]} with "
+                f"{len(first):,} rows and {path} with {len(other):,})."
+            )
+    mean = sum(one["forecast"] for one in (first, *others[:-1])) / len(others)
+    return first.assign(forecast=mean, other=others[-1]["forecast"]).dropna(subset="truth")
 
 
 def _read(path: str) -> pd.DataFrame:
@@ -75,10 +80,10 @@ def make_table(pair: pd.DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table of the two files named on the command line."""
+    """Print the table of the files named on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks average", description=__doc__)
-    parser.add_argument("files", metavar="FILE", nargs=2, help="file of keep_forecasts")
-    print(make_table(read_pair(*parser.parse_args(arguments).files)))
+    parser.add_argument("files", metavar="FILE", nargs="+", help="file of keep_forecasts")
+    print(make_table(read_pair(parser.parse_args(arguments).files)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def test_the_weight_is_that_of_the_validation_part(tmp_path, capsys):
     other[30:] = truth[30:] - 3 * away[30:]  # in the test part it is the other way round
     truth[[4, 44]] = np.nan
     files = [write(tmp_path / "one.csv", one, truth), write(tmp_path / "other.csv", other, truth)]
-    pair = read_pair(*files)
+    pair = read_pair(files)
     assert len(pair) == 58
     assert choose_weight(pair) == 0.25
     main(files)
@@ -52,13 +52,23 @@ def test_the_weight_is_that_of_the_validation_part(tmp_path, capsys):
     assert both.endswith(f"| {np.abs(errors)[step == 2].mean():.4f} |")
 
 
+def test_all_but_the_last_file_are_one_forecast(tmp_path):
+    truth = np.zeros(60)
+    files = [write(tmp_path / f"{number}.csv", truth + number, truth) for number in (1, 5, 7)]
+    pair = read_pair(files)
+    assert set(pair.forecast) == {3.0}
+    assert set(pair.other) == {7.0}
+    with pytest.raises(ValueError, match="'FILE' must be two files or more"):
+        read_pair(files[:1])
+
+
 def test_files_that_do_not_fit_together_are_refused(tmp_path):
     values = np.zeros(60)
     one = write(tmp_path / "one.csv", values, values)
     other = write(tmp_path / "other.csv", values, values + 1)
-    with pytest.raises(ValueError, match="'FILE' must be two files of the same windows"):
-        read_pair(one, other)
+    with pytest.raises(ValueError, match="'FILE' must be files of the same windows"):
+        read_pair([one, other])
     (tmp_path / "no.csv").write_text("a,b\n1,2\n")
     for path in ("no.csv", "absent.parquet", "some.txt"):
         with pytest.raises(ValueError, match="'FILE' must be a file of keep_forecasts"):
-            read_pair(one, str(tmp_path / path))
+            read_pair([one, str(tmp_path / path)])

@@ -304,6 +304,8 @@ def test_table_refuses_unknown_names(arguments):
         "los_loop",
         "los_loop_36",
         "los_loop_grugcn",
+        "los_loop_peers",
+        "los_loop_profile",
         "precision",
     ],
 )
@@ -313,7 +315,9 @@ def test_reported_results_can_be_read_and_tabled(name):
     assert "/tmp" not in json.dumps(records)
 
 
-@pytest.mark.parametrize(("name", "models"), [("los_loop", 11), ("los_loop_36", 3)])
+@pytest.mark.parametrize(
+    ("name", "models"), [("los_loop", 11), ("los_loop_36", 4), ("los_loop_peers", 7)]
+)
 def test_the_page_holds_the_rows_of_the_lines(name, models):
     results = CONFIG_DIR.parent / "results"
     records = list(read_records([results / f"{name}.jsonl"]))
