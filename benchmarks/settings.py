@@ -240,7 +240,10 @@ def _to_plain(cfg: Any) -> dict[str, Any]:
 
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings under dotted names, with the defaults of keys that came after they were written."""
-    return {**_default_settings(), **flatten(settings)}
+    given = flatten(settings)
+    options = PRESETS["state"] if given.get("model.name") == "latentgnn" else {}
+    defaults = {f"model.hparams.{name}": value for name, value in options.items()}
+    return {**_default_settings(), **defaults, **given}
 
 
 @cache
