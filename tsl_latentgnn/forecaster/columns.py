@@ -143,8 +143,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         size = 4 * file.metadata.num_rows * len(sensors)
         # Others than the time are those of a long table.
         if size < large.IN_FILE or len(sensors) < len(fields) - 1:
-            return pd.read_parquet(path)
-        table = pd.read_parquet(path, columns=[f.name for f in fields if f.name not in sensors])
+            # Not pandas.read_parquet, which takes Gigabytes for some 10,000 columns, however short.
+            return file.read().to_pandas()
+        others = [field.name for field in fields if field.name not in sensors]
+        table = file.read(columns=others, use_pandas_metadata=True).to_pandas()
         values = large.empty((len(table), len(sensors)))
         for first in range(0, len(sensors), _COLUMNS):
             names = sensors[first : first + _COLUMNS]
