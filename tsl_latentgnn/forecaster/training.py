@@ -231,7 +231,8 @@ def train(
                 ckpt_path=None if last is None else os.fspath(last),
             )
         except (KeyboardInterrupt, SystemExit, Ended) as error:  # Lightning exits after Ctrl-C
-            if isinstance(error, Ended) and error.status != CTRL_C:
+            # What SIGTERM asks for is no training that is good enough, but an end.
+            if trainer.received_sigterm or (isinstance(error, Ended) and error.status != CTRL_C):
                 raise
             if not best.best:
                 raise KeyboardInterrupt from None
