@@ -27,7 +27,7 @@ MODULES = {
     "nn.lstm_encoder": "nn.recurrent",
     "nn.select_sources": "nn.functional.select",
     "nn.topk_attention": "nn.functional.attention",
-    "predict.forecaster": "forecaster.forecaster",
+    "predict.forecaster": "forecaster.checkpoint_forecaster",
     "predict.rows": "forecaster.readings",
     "predict.tables": "forecaster.tables",
     "predict.windows": "forecaster.windows",

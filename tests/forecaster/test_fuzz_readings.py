@@ -10,8 +10,7 @@ import io
 import sys
 
 from tsl_latentgnn.__main__ import main
-from tsl_latentgnn.forecaster import ReadOptions, read_rows
-from tsl_latentgnn.forecaster.forecaster import Forecaster
+from tsl_latentgnn.forecaster import CheckpointForecaster, ReadOptions, read_rows
 
 import numpy as np
 import pandas as pd
@@ -170,7 +169,7 @@ def test_command(checkpoint, capsys, lines, skip):
     if "left out" not in said:
         frame = clean(text, ",", ())
         wanted = expected(
-            Forecaster.from_checkpoint(checkpoint), frame, range(WINDOW - 1, len(frame))
+            CheckpointForecaster.from_checkpoint(checkpoint), frame, range(WINDOW - 1, len(frame))
         )
         pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=1e-4)
 

@@ -11,7 +11,7 @@ import traceback
 
 from tsl_latentgnn.__main__ import main
 from tsl_latentgnn._ending import Ended, ending_by_signals
-from tsl_latentgnn.forecaster.forecaster import Forecaster
+from tsl_latentgnn.forecaster import CheckpointForecaster
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def forecaster(checkpoint):
-    return Forecaster.from_checkpoint(checkpoint)
+    return CheckpointForecaster.from_checkpoint(checkpoint)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_forecasts_are_those_of_each_window_alone(run, forecaster, readings, sou
 
 def test_text_is_as_pandas_writes_it(run, tmp_path):
     checkpoint = write_checkpoint(tmp_path / "gaussian.ckpt", likelihood="gaussian")
-    forecaster = Forecaster.from_checkpoint(checkpoint)
+    forecaster = CheckpointForecaster.from_checkpoint(checkpoint)
     frame = make_readings()
     frame.to_csv(tmp_path / "readings.csv")
     levels = [0.05, 0.5]
@@ -109,14 +109,14 @@ def test_the_value_of_a_missing_reading_is_that_of_the_training(
     assert run(path, "--missing", "0")[1] == taken
     as_reading = run(path)[1]
     assert as_reading != taken
-    original = Forecaster.from_checkpoint
+    original = CheckpointForecaster.from_checkpoint
 
     def trained_with_zeros(path):
         forecaster = original(path)
         forecaster.missing = 0.0
         return forecaster
 
-    monkeypatch.setattr(Forecaster, "from_checkpoint", trained_with_zeros)
+    monkeypatch.setattr(CheckpointForecaster, "from_checkpoint", trained_with_zeros)
     assert run(path)[1] == taken
     assert run(path, "--missing", "nan")[1] == as_reading
 
@@ -203,12 +203,12 @@ def test_few_refusals_are_shown(run):
 
 
 def test_forecasts_that_are_no_numbers_are_refused(run, readings, monkeypatch):
-    original = Forecaster.__call__
+    original = CheckpointForecaster.__call__
 
     def damaged(self, *arguments):
         return original(self, *arguments)._replace(mean=np.full((1, 2, 3), np.inf))
 
-    monkeypatch.setattr(Forecaster, "__call__", damaged)
+    monkeypatch.setattr(CheckpointForecaster, "__call__", damaged)
     status, out, said = run(readings, "--batch-size", "1")
     assert (status, out) == (2, "")
     assert "after 2026-03-01 00:15:00 are not finite" in said

@@ -17,7 +17,7 @@ import pandas as pd
 from .._checks import read_positive
 from .._ending import Ended, Whole
 from .._files import is_same_file
-from ..forecaster.forecaster import Forecaster as CheckpointForecaster
+from ..forecaster.checkpoint_forecaster import CheckpointForecaster
 from ..forecaster.readings import read_rows
 from ..forecaster.tables import Streamed, Write, open_writer
 from ..forecaster.windows import Row, roll

@@ -1,8 +1,8 @@
 """The front door: a table in, forecasts and a graph out."""
 
 from .cells import ReadOptions
-from .estimator import Forecaster
-from .forecaster import Forecaster as CheckpointForecaster
+from .checkpoint_forecaster import CheckpointForecaster
+from .forecaster import Forecaster
 from .readings import read_rows
 from .windows import roll
 

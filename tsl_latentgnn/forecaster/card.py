@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 
 if TYPE_CHECKING:
-    from .estimator import Forecaster
+    from .forecaster import Forecaster
 
 
 def describe(forecaster: Forecaster) -> dict[str, Any]:

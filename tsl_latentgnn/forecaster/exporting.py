@@ -25,7 +25,7 @@ from .recipe import Scale
 from .trained import Trained
 
 if TYPE_CHECKING:
-    from .estimator import Forecaster
+    from .forecaster import Forecaster
 
 #: Where a file keeps what describes it: a key of ONNX's ``metadata_props``, a name of torch's ``extra_files``.
 METADATA = "tsl_latentgnn.json"

@@ -1,138 +1,609 @@
-"""A trained model with what turns raw readings into its inputs, and its outputs into forecasts."""
+"""A table in, forecasts and a graph out."""
 
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from .._checks import check_float_tensor
-from ..engines.checkpoint import make_model, read_checkpoint, refuse
-from ..engines.data_card import DATA_CARD, Card, check_channels
-from ..engines.scaling import undo_scaler
-from ..models import LatentGNNModel
-from ..nn.forecast import gaussian
+from .._checks import check_choice, check_float, check_int
+from ..models import PRESETS, LatentForecaster
+from ..models.latent_forecaster import LIKELIHOODS
+from .adaptive import forecast_adaptively
+from .backtest import Backtest, rolling_origins, score
+from .baselines import Baseline, baselines
+from .batches import Series, Windows
+from .checkpoint_forecaster import CheckpointForecaster
+from .columns import to_table
+from .conformal import Conformal, check_levels
+from .covariates import Known, read_static, supported_units
+from .large import judged
+from .panel import Panel, read_panel
+from .profile import Clock, Profile
+from .recipe import Recipe, Scale, duration
+from .saving import load_folder, save_folder
+from .settings import Settings, choose_settings, default_window, is_unlike
+from .streamed import StreamedForecaster
+from .trained import Trained, levels_of
+from .training import loss_weights, train
+
+#: Quantiles of a forecast, where no others are asked for.
+LEVELS = (0.05, 0.5, 0.95)
+#: Windows of a training, at least.
+MIN_WINDOWS = 8
+#: Arguments that follow from the data where they are not given.
+SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors")
 
 
-class Forecasts(NamedTuple):
-    """Forecasts of a batch of windows, in the unit of the readings.
+class Forecaster(BaseEstimator):
+    r"""Forecasts many related series over a graph that it learns.
+
+    .. code-block:: python
+
+        forecaster = Forecaster(horizon=12).fit(readings)
+        forecasts = forecaster.predict(readings.tail(100))
+        scores = forecaster.backtest(later_readings)
+        edges = forecaster.graph()
+        forecaster.save("model")
+
+    The network is :class:`~tsl_latentgnn.models.LatentForecaster`. Beside the readings it sees the calendar, and the
+    *profile* of each sensor, what it usually reads at that time, as far as the readings support them. What is not
+    given follows from the data: see :attr:`settings_` after the training.
 
     Args:
-        mean: Forecast ``[b horizon n]``.
-        quantiles: Quantiles ``[b horizon n q]`` with a Gaussian likelihood, of no levels without.
+        horizon (int): Steps to forecast. (default: ``12``)
+        window (int, optional): Steps that a forecast sees. (default: a day of hourly readings, and at least 12 steps
+            and the horizon)
+        freq (str, optional): Step of the clock, as pandas writes it. (default: the most usual one of the readings)
+        likelihood (str, optional): ``"quantile"``, ``"gaussian"``, ``"student_t"``, or ``None`` for the absolute error
+            alone. All give quantiles, with widths that held on the validation part.
+            (default: ``"quantile"``)
+        quantiles (sequence): Levels of the quantiles of a forecast. (default: ``(0.05, 0.5, 0.95)``)
+        val_size (float): Share of the rows, the last ones, that choose the epoch and the widths. (default: ``0.125``)
+        missing (float, str or sequence, optional): What stands for a missing reading beside an empty cell.
+            (default: ``None``)
+        profile (bool): Whether the usual reading is an input. (default: ``True``)
+        holidays (str, optional): Country whose holidays are an input, such as ``"DE"``; needs the package
+            ``holidays``. (default: ``None``)
+        new_sensors (bool): Whether sensors that were not trained on can be forecast, from their static features: the
+            network then has no parameters of single sensors. (default: ``False``)
+        scaling (str, optional): ``"sensor"``, a scale for each sensor, or ``"global"``. (default: by the readings)
+        batch_size (int, optional): Windows of an optimizer step. (default: by the readings, as for the next ones)
+        epochs (int, optional): Epochs at most.
+        patience (int, optional): Epochs without improvement after which the training ends.
+        lr (float, optional): Largest learning rate.
+        k_neighbors (int, optional): Sources of each sensor, itself included.
+        preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
+            ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
+            neither can show is said there. (default: ``"state"``)
+        model_kwargs (dict, optional): Further arguments of the network. (default: ``None``)
+        seed (int): Of the weights and the order of the windows. (default: ``0``)
+        accelerator (str): As Lightning's ``Trainer`` has it. (default: ``"auto"``)
+        trainer_kwargs (dict, optional): Further arguments of Lightning's ``Trainer``. (default: ``None``)
+        verbose (bool): Whether to say what was found in the readings, how the training goes, and how good it is.
+            (default: ``True``)
+
+    Attributes:
+        settings_: How it was trained.
+        scores_: A table of the errors on the validation part, beside the baselines'.
     """
 
-    mean: np.ndarray
-    quantiles: np.ndarray
+    def __init__(
+        self,
+        horizon: int = 12,
+        *,
+        window: int | None = None,
+        freq: str | None = None,
+        likelihood: str | None = "quantile",
+        quantiles: Sequence[float] = LEVELS,
+        val_size: float = 0.125,
+        missing: float | str | Sequence[float | str] | None = None,
+        profile: bool = True,
+        holidays: str | None = None,
+        new_sensors: bool = False,
+        scaling: str | None = None,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        patience: int | None = None,
+        lr: float | None = None,
+        k_neighbors: int | None = None,
+        preset: str = "state",
+        model_kwargs: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        accelerator: str = "auto",
+        trainer_kwargs: Mapping[str, Any] | None = None,
+        verbose: bool = True,
+    ) -> None:
+        # As scikit-learn asks for: what is given is kept as it is, and checked by fit.
+        self.horizon = horizon
+        self.window = window
+        self.freq = freq
+        self.likelihood = likelihood
+        self.quantiles = quantiles
+        self.val_size = val_size
+        self.missing = missing
+        self.profile = profile
+        self.holidays = holidays
+        self.new_sensors = new_sensors
+        self.scaling = scaling
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.lr = lr
+        self.k_neighbors = k_neighbors
+        self.preset = preset
+        self.model_kwargs = model_kwargs
+        self.seed = seed
+        self.accelerator = accelerator
+        self.trainer_kwargs = trainer_kwargs
+        self.verbose = verbose
 
+    # Training ------------------------------------------------------------------------------------
 
-class Forecaster:
-    """Forecasts from windows of raw readings.
-
-    Args:
-        model (LatentGNNModel): The trained model.
-        card (Card or dict): What :class:`~tsl_latentgnn.engines.DataCard` wrote of its data.
-
-    Raises:
-        ValueError: If the card is not whole, holds what no training has, or is that of another model than ``model``,
-            or the model reads more than one channel of each sensor.
-    """
-
-    def __init__(self, model: LatentGNNModel, card: Card | Mapping[str, Any]) -> None:
-        check_channels(model)
-        card = Card.from_dict(card)
-        card.check_model(model)
-        self.model = model.eval()
-        #: What the model knows of its data.
-        self.card = replace(card, horizon=model.horizon)
-        self.sensors = list(card.sensors)
-        #: Rows of a window, and the time from one to the next.
-        self.window = card.window
-        self.step = card.step
-        self.horizon: int = model.horizon
-        #: Time zone of the time stamps; ``None`` where they have none.
-        self.zone = card.zone
-        #: Reading that stands for a missing one, as in the training; ``None`` if none does.
-        self.missing = card.missing
-        self.is_gaussian = self.is_probabilistic = model.likelihood == "gaussian"
-
-    @classmethod
-    def from_checkpoint(cls, path: str | os.PathLike[str]) -> Forecaster:
-        """Read a Lightning checkpoint, with torch's ``weights_only`` safety on.
-
-        Raises:
-            OSError: If there is no such file, or it may not be read.
-            ValueError: If it is no checkpoint of a :class:`~tsl_latentgnn.models.LatentGNNModel`, may carry code, or
-                was written without :class:`~tsl_latentgnn.engines.DataCard`, or model, weights and card do not fit
-                together.
-        """
-        checkpoint = read_checkpoint(path, "checkpoint")
-        path = os.fspath(path)
-        hparams = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-        model_class = hparams.get("model_class") if isinstance(hparams, dict) else None
-        if not (isinstance(model_class, type) and issubclass(model_class, LatentGNNModel)):
-            came = getattr(model_class, "__name__", "none")
-            raise ValueError(
-                f"'checkpoint' must be a Lightning checkpoint of a LatentGNNModel (got {path!r}, of {came})."
-            )
-        if DATA_CARD not in checkpoint:
-            raise ValueError(
-                f"'checkpoint' must know the sensors, the clock and the scaler of its data (got {path!r}, which lacks "
-                f"{DATA_CARD!r}). Train on data with a clock, with the callback tsl_latentgnn.engines.DataCard; "
-                "the benchmark has it."
-            )
-        model = make_model(checkpoint, "checkpoint", path)
-        with refuse("checkpoint", path, f"whose {DATA_CARD!r} cannot be used: "):
-            return cls(model, checkpoint[DATA_CARD])
-
-    @torch.no_grad()
-    def __call__(
-        self, windows: np.ndarray, issued: Sequence[pd.Timestamp], levels: Sequence[float] = ()
-    ) -> Forecasts:
-        """Forecast the steps after each window.
+    def fit(
+        self,
+        readings: Any,
+        *,
+        past: Any = None,
+        future: Any = None,
+        static: Any = None,
+        unique_id: str = "unique_id",
+        ds: str = "ds",
+        y: str = "y",
+        folder: str | os.PathLike[str] | None = None,
+    ) -> Forecaster:
+        """Learn from a table of readings.
 
         Args:
-            windows (numpy.ndarray): Readings ``[b window n]`` in the order of ``sensors``, NaN where one is missing.
-            issued (sequence): Time stamp of the last row of each window; with a time zone, which is converted, if the
-                training's had one, and without if not.
-            levels (sequence): Levels of the quantiles, for a model with a Gaussian likelihood. (default: ``()``)
+            readings: A pandas or polars frame, wide (a time stamp in the index or the first column, then a column for
+                each sensor) or long (``unique_id``, ``ds``, ``y``; further columns are further channels), or the path
+                of one.
+            past: A table of covariates that are known up to now, such as measured weather: wide, a column for each
+                that all sensors share, or long, with ``unique_id`` and ``ds``. (default: ``None``)
+            future: The same of what is known ahead, such as a plan or a weather forecast. (default: ``None``)
+            static: A table of features of the sensors, such as positions or kinds, with a row for each.
+                (default: ``None``)
+            unique_id: Name of the column of a long table, or of ``static``, that names the sensor.
+            ds: Name of the column of a long table that holds the time.
+            y: Name of the column of a long table that holds the readings.
+            folder: Where each epoch is kept; a training that was ended goes on from there. (default: nowhere)
+
+        Returns:
+            Forecaster: Itself.
 
         Raises:
-            ValueError: If the windows are of another shape than the model was trained on, a time stamp is of another
-                clock, a level is not in :math:`(0, 1)` or the model has no likelihood for it, or readings are missing
-                and the model was trained without ``input_mask``.
+            TypeError: If an argument has the wrong type.
+            ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
-        readings = torch.as_tensor(windows, dtype=torch.float)
-        sizes = (len(issued), self.window, len(self.sensors))
-        check_float_tensor("windows", readings, "[b window n]", sizes)
-        if levels and not (self.is_gaussian and all(0 < level < 1 for level in levels)):
+        horizon = self._check_arguments()
+        readings, past, future, static = _tables(readings, past, future, static)
+        names: Any = {"unique_id": unique_id, "ds": ds}
+        own = _own_names(names, readings, past, future, static)
+        panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
+        del readings  # a large table that was read from a file
+        self._say(panel.summary())
+        window = self.window or default_window(duration(panel.freq), horizon)
+        rows = len(panel.index)
+        held_out = max(round(self.val_size * rows), horizon)
+        training = np.arange(window - 1, rows - held_out - horizon)
+        validation = np.arange(rows - held_out - 1, rows - horizon)
+        if len(training) < MIN_WINDOWS:
             raise ValueError(
-                f"'levels' must be in (0, 1), and of a model with likelihood='gaussian' (got {list(levels)} and "
-                f"{self.model.likelihood!r})."
+                f"'readings' must have at least {window + 2 * horizon + MIN_WINDOWS} rows for window={window} and "
+                f"horizon={horizon} (got {rows}). Take a smaller window or horizon."
             )
-        forecast = self.model.forecast(**self.card.make_inputs(readings, issued))
-        scaler = self.card.scaler
-        mean = scaler.inverse_transform(forecast.mean)
-        quantiles = mean.new_empty(*mean.shape, 0)
-        if forecast.scale is not None:
-            standard = torch.special.ndtri(torch.tensor(list(levels), dtype=mean.dtype))
-            scale = undo_scaler(gaussian(forecast.mean, forecast.scale), scaler).scale
-            quantiles = mean.unsqueeze(-1) + scale.unsqueeze(-1) * standard
-        return Forecasts(mean.squeeze(-1).numpy(), quantiles.squeeze(-2).numpy())
+        seen = panel.values[: rows - held_out]
+        scaling = self.scaling or ("sensor" if is_unlike(seen) else "global")
+        settings = choose_settings(
+            seen.shape[1:],
+            window,
+            len(training),
+            self.preset,
+            scaling="global" if self.new_sensors else scaling,
+            **{name: getattr(self, name) for name in SETTINGS},
+        )
+        recipe, usual = self._recipe(panel, len(seen), settings.scaling)
+        if static is not None:
+            features = read_static(static, panel.sensors, unique_id=unique_id)
+            self._say("\n".join(features.findings))
+            recipe = replace(recipe, static=features, static_scale=Scale.of(features.values, (0,)))
+        recipe, known = _add_covariates(recipe, panel, len(seen), past, future, names)
+        for table in known.values():
+            self._say("\n".join(table.findings))
+        series = recipe.series(panel, **known, profile=usual)
+        del usual
+        windows = Windows(series, training, window, horizon)
+        options = self._network_options(recipe, settings, windows)
+        self._say(settings.summary())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = LatentForecaster(**options)
+            best = train(
+                network,
+                windows,
+                Windows(series, validation, window, horizon),
+                settings,
+                loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
+                seed=self.seed,
+                folder=folder,
+                trainer_kwargs={
+                    "accelerator": self.accelerator,
+                    "enable_progress_bar": self.verbose and sys.stderr.isatty(),
+                    **(self.trainer_kwargs or {}),
+                },
+            )
+        model = Trained(recipe, network, options, window, panel.index[-1])
+        watched = judged(validation, horizon * recipe.scale.scale.size)
+        if len(watched) < len(validation):
+            self._say(
+                f"Widths and errors are those of {len(watched):,} of {len(validation):,} windows of the validation "
+                "part, evenly spaced."
+            )
+        raw = model.forecast(series, watched)
+        model = replace(
+            model,
+            conformal=Conformal.of(raw.y, raw.mean, raw.below, raw.above),
+            edges=model.graph(series, validation),
+        )
+        del raw
+        self.settings_, self.best_epoch_ = settings, best.epoch
+        rivals = _baselines(model, series, training)
+        forecasts = model.forecast(series, watched, tuple(self.quantiles))
+        self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
+        self._say(
+            _report(
+                "Errors on the validation part, which chose the epoch and the widths:", self.scores_
+            )
+        )
+        if recipe.profile is not None:  # from here on, what is known of all readings
+            profile, _ = Profile.of(
+                recipe.profile.clock, panel.values, panel.index, duration(panel.freq)
+            )
+            model = replace(model, recipe=replace(recipe, profile=profile))
+        self.model_ = model
+        return self
 
-    def times(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
-        """Return the time stamps ``[b * horizon]`` of the forecasts, window by window."""
-        return self.card.times(issued, self.card.forecast_steps())
+    def _check_arguments(self) -> int:
+        """Refuse what is out of range; return the horizon."""
+        check_levels("quantiles", self.quantiles)
+        check_choice("likelihood", self.likelihood, LIKELIHOODS)
+        check_choice("scaling", self.scaling, (None, "sensor", "global"))
+        check_choice("preset", self.preset, tuple(PRESETS))
+        if self.preset == "discovery" and self.new_sensors:
+            raise ValueError(
+                "'preset' must not be 'discovery' with new_sensors=True (got both): its weights are those of pairs of "
+                "sensors that were trained on."
+            )
+        for name in ("window", *SETTINGS):
+            value = getattr(self, name)
+            if value is not None and name != "lr":
+                check_int(name, value, 1)
+        if self.lr is not None and not check_float("lr", self.lr) > 0:
+            raise ValueError(f"'lr' must be positive (got {self.lr!r}).")
+        if not 0.0 < check_float("val_size", self.val_size) < 1.0:
+            raise ValueError(f"'val_size' must be in (0, 1) (got {self.val_size!r}).")
+        return check_int("horizon", self.horizon, 1)
 
-    def origins(self, issued: Sequence[pd.Timestamp]) -> pd.DatetimeIndex:
-        """Return the time stamps ``[b]`` of the last rows by the clock of the training."""
-        return self.card.times(issued, [0])
+    def _recipe(self, panel: Panel, rows: int, scaling: str) -> tuple[Recipe, np.ndarray | None]:
+        """The recipe of the first rows, the training part, and the profile at each of them."""
+        seen, index = panel.values[:rows], panel.index[:rows]
+        profile = usual = None
+        clock = (
+            Clock.of(index, duration(panel.freq)) if self.profile and not self.new_sensors else None
+        )
+        if clock is not None:
+            profile, usual = Profile.of(clock, seen, index, duration(panel.freq))
+        lowest = np.fmin.reduce(panel.values, (0, 1))
+        recipe = Recipe(
+            sensors=panel.sensors,
+            channels=panel.channels,
+            freq=panel.freq.freqstr,
+            tz=None if panel.tz is None else str(panel.tz),
+            horizon=self.horizon,
+            scale=Scale.of(seen, (0,) if scaling == "sensor" else (0, 1)),
+            floor=np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32),
+            units=supported_units(index, panel.freq),
+            holidays=self.holidays,
+            profile=profile,
+        )
+        return recipe, usual
 
-    def names(self, levels: Sequence[float]) -> list[str]:
-        """Return the names of the columns of a forecast and its quantiles."""
-        return ["forecast", *(f"q{level:g}" for level in levels)]
+    def _network_options(
+        self, recipe: Recipe, settings: Settings, windows: Windows
+    ) -> dict[str, Any]:
+        """Arguments of the network; those that the data fix cannot be given."""
+        inputs = windows[[0]].inputs
+        channels = len(recipe.channels)
+        fixed = {
+            "input_size": channels,
+            "output_size": channels,
+            "horizon": recipe.horizon,
+            "n_nodes": len(recipe.sensors),
+            "exog_size": inputs["u"].size(-1) if "u" in inputs else 0,
+            "future_exog_size": inputs["u_future"].size(-1) if "u_future" in inputs else 0,
+            "likelihood": self.likelihood,
+            "k_neighbors": settings.k_neighbors,
+            "preset": self.preset,
+        }
+        given = dict(self.model_kwargs or {})
+        if self.new_sensors:
+            if recipe.static is None:
+                raise ValueError("'static' must be given with new_sensors=True (got None).")
+            fixed |= {"node_emb_size": 0, "static": None, "shared_static": False, "dynamic": True}
+        else:
+            given.setdefault("static", settings.static)
+        if both := sorted(given.keys() & fixed.keys()):
+            raise ValueError(
+                f"'model_kwargs' must not hold what the data or other arguments fix (got {', '.join(both)})."
+            )
+        return {**given, **fixed}
+
+    # Forecasts -----------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        readings: Any,
+        *,
+        past: Any = None,
+        future: Any = None,
+        static: Any = None,
+        step: int | None = None,
+        quantiles: Sequence[float] | None = None,
+        level: Sequence[float] | None = None,
+        adaptive: bool = False,
+        unique_id: str = "unique_id",
+        ds: str = "ds",
+        y: str = "y",
+    ) -> pd.DataFrame:
+        """Forecast the steps after the last row of a table, or after rows of it.
+
+        Args:
+            readings: A table as for :meth:`fit`, of at least the window's rows. Columns are matched by name; a sensor
+                that is absent is a missing one, and one that was not trained on is left out, both with a warning.
+            past: Covariates of those times, if :meth:`fit` was given some.
+            future: Covariates of those times and of the horizon behind them, if :meth:`fit` was given some.
+            static: Features of the sensors, where those of the training do not hold: with ``new_sensors=True``, of
+                all sensors of ``readings``. (default: those of the training)
+            step: Rows from one forecast to the next, from the first full window on. (default: one forecast, after the
+                last row)
+            quantiles: Levels of the quantiles. (default: those of the forecaster)
+            level: Percentages of central intervals, as ``[80, 95]``, in the place of ``quantiles``.
+            adaptive: Whether the quantiles follow how often those of the forecasts before held, in the rows of
+                ``readings`` that came after the training, see :mod:`tsl_latentgnn.forecaster.adaptive`.
+                (default: ``False``)
+            unique_id: As for :meth:`fit`, as is the next one.
+            ds: As for :meth:`fit`.
+            y: As for :meth:`fit`.
+
+        Returns:
+            pandas.DataFrame: A row for each forecast, step, sensor and channel: ``sensor``, ``time``, ``mean``, and
+            the quantiles, such as ``q05``; with ``step`` also ``issued_at``, the last time it knows; with several
+            channels also ``channel``. In the unit of the readings.
+
+        Raises:
+            NotFittedError: Before :meth:`fit`.
+            ValueError: If the readings cannot be used; the message says where.
+        """
+        check_is_fitted(self)
+        model: Trained = self.model_
+        levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
+        readings, past, future, static = _tables(readings, past, future, static)
+        names: Any = {"unique_id": unique_id, "ds": ds}
+        own = _own_names(names, readings, past, future, static)
+        if static is not None:
+            found = read_panel(readings, freq=model.recipe.freq, y=y, missing=self.missing, **own)
+            model = model.with_sensors(static, found.sensors, unique_id)
+        panel = model.read(readings, y=y, missing=self.missing, **own)
+        rows = len(panel.index)
+        if rows < model.window:
+            raise ValueError(
+                f"'readings' must have at least {model.window} rows, the window (got {rows})."
+            )
+        last = np.array([rows - 1])
+        if step is not None:
+            last = np.arange(model.window - 1, rows, check_int("step", step, 1))
+        series = model.series(panel, past, future, **names)
+        if adaptive and levels:
+            forecasts = forecast_adaptively(model, series, panel.index, last, step or 1, levels)
+        else:
+            forecasts = model.forecast(series, last, levels)
+        return model.frame(panel, last, forecasts, with_origin=step is not None)
+
+    def backtest(
+        self,
+        readings: Any,
+        windows: int = 5,
+        *,
+        step: int | None = None,
+        past: Any = None,
+        future: Any = None,
+        quantiles: Sequence[float] | None = None,
+        level: Sequence[float] | None = None,
+        adaptive: bool = False,
+        unique_id: str = "unique_id",
+        ds: str = "ds",
+        y: str = "y",
+    ) -> Backtest:
+        """Forecast from several origins of a table, and compare with what came, beside the baselines.
+
+        The network is not trained anew. Origins inside of what :meth:`fit` was given are no test; a warning says so.
+
+        Args:
+            readings: A table as for :meth:`fit`.
+            windows: Number of origins, the last ones of the table. (default: ``5``)
+            step: Rows from one origin to the next. (default: the horizon)
+            past: As for :meth:`predict`.
+            future: As for :meth:`predict`.
+            quantiles: As for :meth:`predict`.
+            level: As for :meth:`predict`.
+            adaptive: As for :meth:`predict`. (default: ``False``)
+            unique_id: As for :meth:`fit`.
+            ds: As for :meth:`fit`.
+            y: As for :meth:`fit`.
+
+        Returns:
+            Backtest: Scores by model, by step, by time and by sensor, and the forecasts.
+
+        Raises:
+            NotFittedError: Before :meth:`fit`.
+            ValueError: If the readings cannot be used or are too few.
+        """
+        check_is_fitted(self)
+        model: Trained = self.model_
+        levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
+        readings, past, future, _ = _tables(readings, past, future, None)
+        names = {"unique_id": unique_id, "ds": ds}
+        panel = self._read(readings, past, future, y=y, **names)
+        last = rolling_origins(len(panel.index), model.window, model.recipe.horizon, windows, step)
+        if panel.index[last[0]] < model.until:
+            warnings.warn(
+                f"The first origin, {panel.index[last[0]]}, is before the end of what was trained on, {model.until}: "
+                "errors there are no test.",
+                stacklevel=2,
+            )
+        series = model.series(panel, past, future, **names, ahead=False)
+        if adaptive and levels:
+            apart = model.recipe.horizon if step is None else step
+            forecasts = forecast_adaptively(model, series, panel.index, last, apart, levels)
+        else:
+            forecasts = model.forecast(series, last, levels)
+        before = np.arange(model.window - 1, int(last[0]) - model.recipe.horizon + 1)
+        rivals = _baselines(model, series, before)
+        scores = score(forecasts, rivals, last, model.recipe, panel.index)
+        frame = model.frame(panel, last, forecasts, with_origin=True)
+        return replace(scores, forecasts=frame.assign(y=forecasts.y.ravel()))
+
+    def _read(self, readings: pd.DataFrame, *others: Any, y: str, **names: str) -> Panel:
+        """Readings as those of the training, beside ``others``, which may have the names of the sensors."""
+        own = _own_names(names, readings, *others)
+        return self.model_.read(readings, y=y, missing=self.missing, **own)
+
+    def positions(self) -> pd.DataFrame | None:
+        """Return the positions of the sensors by their columns in ``static``, north first; ``None`` without any."""
+        check_is_fitted(self)
+        recipe = self.model_.recipe
+        if recipe.static is None or recipe.static.positions is None:
+            return None
+        columns = list(recipe.static.position_columns)
+        return pd.DataFrame(recipe.static.positions, index=list(recipe.sensors), columns=columns)
+
+    def graph(self) -> pd.DataFrame:
+        """Return the learned graph: ``source``, ``target``, ``weight``, ``p_value`` and ``kept``, the heaviest first.
+
+        A weight is the share that the source has in what its target hears; with the target's own share they sum to 1.
+        With ``preset="discovery"`` it is a number of either sign, and 0, left out here, where there is no edge. It says
+        little alone: ``kept`` says whether the forecast needs the edge, at a false discovery rate of 5 % on the
+        validation part, see :func:`~tsl_latentgnn.graphs.edge_test`.
+
+        Raises:
+            NotFittedError: Before :meth:`fit`.
+        """
+        check_is_fitted(self)
+        edges: pd.DataFrame = self.model_.edges
+        return edges.copy()
+
+    def streamed(self) -> StreamedForecaster:
+        """Return what forecasts from windows of readings as they come, without covariates."""
+        check_is_fitted(self)
+        return StreamedForecaster(self.model_, self.missing)
+
+    # Saving --------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the forecaster into a folder: the weights as safetensors, and a card in JSON.
+
+        Raises:
+            NotFittedError: Before :meth:`fit`.
+            ValueError: If the folder holds something else.
+        """
+        check_is_fitted(self)
+        save_folder(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Forecaster:
+        """Read what :meth:`save` wrote. Nothing in it is run.
+
+        Raises:
+            OSError: If there is no such folder, or it may not be read.
+            ValueError: If it holds something else, or what it holds is damaged.
+        """
+        return load_folder(cls, Path(folder))
+
+    @staticmethod
+    def from_checkpoint(path: str | os.PathLike[str]) -> CheckpointForecaster:
+        """Read a Lightning checkpoint of a training in a script of one's own, with torch's ``weights_only`` safety on.
+
+        See :class:`~tsl_latentgnn.forecaster.CheckpointForecaster`, which is returned.
+        """
+        return CheckpointForecaster.from_checkpoint(path)
+
+    def _say(self, text: str) -> None:
+        if self.verbose and text:
+            print(text, flush=True)
+
+
+def _tables(*tables: Any) -> list[Any]:
+    """Readings, past, future and static as pandas frames."""
+    names = ("readings", "past", "future", "static")
+    return [
+        None if table is None else to_table(name, table)
+        for name, table in zip(names, tables, strict=True)
+    ]
+
+
+def _own_names(
+    names: dict[str, str], readings: pd.DataFrame, *others: pd.DataFrame | None
+) -> dict[str, Any]:
+    """The names of the columns of ``readings``: a wide one has none of sensors, where another table has it."""
+    name = names["unique_id"]
+    elsewhere = any(table is not None and name in table.columns for table in others)
+    if elsewhere and name not in [*readings.columns, *readings.index.names]:
+        return {"ds": names["ds"]}
+    return names
+
+
+def _add_covariates(
+    recipe: Recipe, panel: Panel, rows: int, past: Any, future: Any, names: Mapping[str, str]
+) -> tuple[Recipe, dict[str, Known]]:
+    """The recipe with the columns and scales of its covariates, and these."""
+    found: dict[str, Known] = {}
+    for name, table in (("past", past), ("future", future)):
+        if table is None:
+            continue
+        known = recipe.read(table, name, panel, **names, ahead=False)
+        values = known.values[:rows]
+        scale = Scale.of(values.reshape(-1, values.shape[-1]), (0,))
+        spec: Any = {name: (known.columns, scale)}
+        recipe = replace(recipe, **spec)
+        found[name] = known
+    return recipe, found
+
+
+def _baselines(model: Trained, series: Series, training: np.ndarray) -> dict[str, Baseline]:
+    """Baselines in the unit of the readings, which learn from windows that end at the rows ``training``."""
+    recipe = model.recipe
+    return baselines(
+        series.values, series.profile, recipe.step, model.window, recipe.horizon, training
+    )
+
+
+def _report(title: str, scores: pd.DataFrame) -> str:
+    """A table of scores, and in words whether a baseline is better."""
+    lines = [title, scores.to_string(float_format=lambda value: f"{value:.4g}")]
+    own, best = scores["mae"].iloc[0], scores["mae"].iloc[1:].min()
+    if best < own:
+        lines.append(
+            f"The baseline '{scores['mae'].iloc[1:].idxmin()}' is better than the network (MAE {best:.4g} for "
+            f"{own:.4g}): take it, or train longer, on more readings or with another window."
+        )
+    return "\n".join(lines)

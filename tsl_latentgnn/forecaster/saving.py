@@ -23,7 +23,7 @@ from .recipe import Recipe, Scale
 from .trained import Trained
 
 if TYPE_CHECKING:
-    from .estimator import Forecaster
+    from .forecaster import Forecaster
 
 CARD, WEIGHTS = "card.json", "model.safetensors"
 #: Version of the format.

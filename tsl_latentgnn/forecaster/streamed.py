@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from .checkpoint_forecaster import Forecasts
 from .clock import make_clock
-from .forecaster import Forecasts
 from .panel import Panel
 from .recipe import duration
 from .tables import Missing

@@ -15,7 +15,7 @@ import pandas as pd
 
 from .._ending import drop_output
 from .._files import replacing
-from .forecaster import Forecasts
+from .checkpoint_forecaster import Forecasts
 
 #: Numbers and words that stand for a missing reading.
 Missing = float | str | Sequence[float | str] | None

@@ -19,7 +19,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.base import clone
 
 from .._checks import check_int
-from .estimator import MIN_WINDOWS, Forecaster
+from .forecaster import MIN_WINDOWS, Forecaster
 from .panel import Panel, read_panel
 from .recipe import duration
 from .settings import default_window
