@@ -379,7 +379,7 @@ class Forecaster(BaseEstimator):
             quantiles: Levels of the quantiles. (default: those of the forecaster)
             level: Percentages of central intervals, as ``[80, 95]``, in the place of ``quantiles``.
             adaptive: Whether the quantiles follow how often those of the forecasts before held, in the rows of
-                ``readings`` that came after the training, see :mod:`tsl_latentgnn.forecaster.adaptive`.
+                ``readings`` that came after the training, see :func:`~tsl_latentgnn.forecaster.adaptive.adapt`.
                 (default: ``False``)
             unique_id: As for :meth:`fit`, as is the next one.
             ds: As for :meth:`fit`.
