@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import shlex
 import subprocess
@@ -153,7 +152,9 @@ def run_page(trained, monkeypatch, tmp_path, capsys):
 
     monkeypatch.chdir(tmp_path)
     shorten(monkeypatch, settings)
-    random.seed()  # PyG names the code of Sequential at random, and may find that of another test
+    # PyG names the code of a Sequential at random, and takes that of another test if a seed gave it the same name.
+    for name in [name for name in sys.modules if "Sequential_" in name]:
+        monkeypatch.delitem(sys.modules, name)
     return run
 
 
