@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import warnings
 
 from tsl_latentgnn import Forecaster
@@ -274,6 +275,17 @@ def test_ctrl_c_keeps_the_best_so_far(readings):
     forecaster.fit(readings[:200])
     assert forecaster.best_epoch_ == 0
     assert np.isfinite(forecaster.predict(readings[:240])["mean"]).all()
+
+
+def test_sigterm_ends_a_training(readings):
+    class Terminate(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 1:
+                signal.raise_signal(signal.SIGTERM)
+
+    options = {**QUICK, "epochs": 4}
+    with pytest.raises(SystemExit):
+        Forecaster(**options, trainer_kwargs={"callbacks": [Terminate()]}).fit(readings[:200])
 
 
 def test_a_training_that_was_ended_goes_on(readings, tmp_path):
