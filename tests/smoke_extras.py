@@ -72,7 +72,7 @@ def viz(folder: Path, table: Path) -> None:
 
     import torch
 
-    places = torch.tensor([[39.9, 116.4], [40.0, 116.5]])
+    places = torch.tensor([[116.4, 39.9], [116.5, 40.0]])
     plot_graph(torch.tensor([[0.0, 0.7], [0.0, 0.0]]), places).figure.savefig(folder / "graph.png")
     assert (folder / "graph.png").stat().st_size > 1000
 

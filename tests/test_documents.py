@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 import pytest
@@ -145,6 +146,8 @@ def run_page(trained, monkeypatch, tmp_path, capsys):
         readings, later, forecaster = trained
         names = {"readings": readings.copy(), "later": later.copy(), "forecaster": forecaster}
         names |= make_experiment() | make_model()
+        # PyG's Sequential imports the file that makes it, or else, without a word, runs the code of another one.
+        monkeypatch.setitem(sys.modules, page.stem, ModuleType(page.stem))
         for number, code in enumerate(snippets(page)):
             exec(compile(code, f"{page.name}, snippet {number}", "exec"), names)
         plt.close("all")
@@ -152,9 +155,6 @@ def run_page(trained, monkeypatch, tmp_path, capsys):
 
     monkeypatch.chdir(tmp_path)
     shorten(monkeypatch, settings)
-    # PyG names the code of a Sequential at random, and takes that of another test if a seed gave it the same name.
-    for name in [name for name in sys.modules if "Sequential_" in name]:
-        monkeypatch.delitem(sys.modules, name)
     return run
 
 
