@@ -7,9 +7,7 @@ from tsl_latentgnn import Forecaster
 import numpy as np
 import pandas as pd
 import pytest
-
-SENSORS = ["north", "</script><b>&{{PLOTLY}}", "c", "d"]
-TRAINED = 400
+from wild_names import SENSORS, TRAINED
 
 
 @pytest.fixture(scope="session")

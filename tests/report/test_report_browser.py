@@ -10,7 +10,7 @@ from tsl_latentgnn.report import build_report
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
-from conftest import SENSORS
+from wild_names import SENSORS
 
 pytest.importorskip("plotly")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -12,7 +12,7 @@ from tsl_latentgnn.report.data import _numbers, _reliability, _verdict, origin_s
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SENSORS, TRAINED
+from wild_names import SENSORS, TRAINED
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tsl_latentgnn.report import build_report
 from tsl_latentgnn.report.data import report_data
 
 import pytest
-from conftest import SENSORS
+from wild_names import SENSORS
 
 pytest.importorskip("plotly")
 
