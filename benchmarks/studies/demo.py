@@ -37,6 +37,7 @@ OVERRIDES = {
         "model.hparams.node_emb_size=32",
         "model.hparams.dropout=0",
         "model.hparams.residual=false",
+        "model.hparams.differences=false",
         "loss=mse",
     ),
     "rnn": ("epochs={epochs}", "patience=1", "optimizer.hparams.lr=0.005"),

@@ -33,12 +33,14 @@ def reference(network, x, u=None, input_mask=None, u_future=None, targets=None, 
     for b in range(batch):
         for t in range(steps):
             for n in range(nodes):
-                readings, missing = [], []
+                readings, missing, changes = [], [], []
                 for f in range(channels):
                     there = bool(known[b, t, n, f])
                     readings.append(float(x[b, t, n, f]) if there else 0.0)
                     missing.append(0.0 if there else 1.0)
-                features = readings + missing
+                    seen = [float(x[b, s, n, f]) for s in range(steps) if known[b, s, n, f]]
+                    changes.append(float(x[b, t, n, f]) - seen[-1] if there else 0.0)
+                features = readings + missing + (changes if network.differences else [])
                 if u is not None:
                     features += u[b, t, n].tolist()
                 if network.node_embedding is not None:
@@ -169,6 +171,7 @@ OPTIONS = [
     {},
     {"k_neighbors": None, "heads": 2, "static": 2},
     {"graph_at": "state"},
+    {"graph_at": "state", "differences": False},
     {
         "graph_at": "state",
         "decoder": "direct",
@@ -791,6 +794,6 @@ def test_modes_from_a_configuration():
 def test_sizes_of_few_bits():
     sizes = {"exog_size": np.int8(120), "node_emb_size": np.int8(120), "hidden_size": np.int8(120)}
     model = LatentForecaster(np.int8(100), 1, 2, 3, k_neighbors=2, **sizes)
-    assert model.input_encoder.in_features == 2 * 100 + 120 + 120
+    assert model.input_encoder.in_features == 3 * 100 + 120 + 120
     forecast = model.forecast(torch.zeros(1, 2, 3, 100), u=torch.zeros(1, 2, 3, 120))
     assert forecast.mean.shape == (1, 2, 3, 1)

@@ -65,8 +65,8 @@ class LatentForecaster(OldNames, Module):
 
     The parts, in the order of the computation:
 
-    1. **Input**: a linear map of the readings, of which of them are missing, the covariates and the node embedding;
-       missing readings count as 0.
+    1. **Input**: a linear map of the readings, their differences to the last one, which of them are missing, the
+       covariates and the node embedding; missing readings and their differences count as 0.
     2. **Spectral encoder**: :class:`~tsl_latentgnn.nn.CustomFourierLayer` over ``[time, nodes]``, added to its input.
     3. **Latent graph**: :class:`~tsl_latentgnn.nn.LatentGraphEncoder`, on every time step of the input, or once per
        window on the final recurrent state.
@@ -134,6 +134,9 @@ class LatentForecaster(OldNames, Module):
             numbers, see :class:`~tsl_latentgnn.nn.LatentCorrelationGCN`. (default: ``"softmax"``)
         gate (bool): Whether each target gates the sum of its messages, so that they depend on both ends.
             (default: ``False``)
+        differences (bool): Whether the difference :math:`x_t - x_T` of each reading to the last one of its window is
+            an input beside the reading, so that what a window does is told apart from the level that it does it at.
+            (default: ``True``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -186,6 +189,7 @@ class LatentForecaster(OldNames, Module):
         preset: str = "state",
         weights: str = "softmax",
         gate: bool = False,
+        differences: bool = True,
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -214,8 +218,10 @@ class LatentForecaster(OldNames, Module):
         self.node_embedding = (
             Parameter(torch.empty(n_nodes, node_emb_size)) if node_emb_size > 0 else None
         )
+        self.differences = check_bool("differences", differences)
         # A reading and whether it is missing are both seen, so that a missing one is not taken for 0.
-        self.input_encoder = Linear(2 * input_size + exog_size + node_emb_size, hidden_size)
+        seen_size = (3 if differences else 2) * input_size + exog_size + node_emb_size
+        self.input_encoder = Linear(seen_size, hidden_size)
         self.spectral_encoder = None
         if modes is not None:
             if not isinstance(modes, Sequence) or isinstance(modes, str) or len(modes) != 2:
@@ -361,13 +367,14 @@ class LatentForecaster(OldNames, Module):
         present = None if mask is None else mask.any(-1)
 
         # Time first in memory, as the recurrence goes through it: [B, T, N, H] is a view.
-        features = self._input_features(x, u, mask)
+        last = last_reading(x, mask)
+        features = self._input_features(x, last, u, mask)
         h = self.input_encoder(features.transpose(0, 1)).transpose(0, 1)
         if self.spectral_encoder is not None:
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
-        last = last_reading(x, mask)[..., : self.output_size].flatten(0, 1)
+        last = last[..., : self.output_size].flatten(0, 1)
         if self.graph_at == "input":
             return Seen(h, present, last, u_future, None)
         recurrence = self.temporal_encoder(to_sequences(h))
@@ -410,10 +417,15 @@ class LatentForecaster(OldNames, Module):
         df = MIN_DF + spread[..., 1] if self.likelihood == "student_t" else None
         return Forecast(y, scale, graphs, df)
 
-    def _input_features(self, x: Tensor, u: Tensor | None, input_mask: Tensor | None) -> Tensor:
-        """Readings, which are missing, covariates and node embedding side by side, ``[B, T, N, *]``."""
+    def _input_features(
+        self, x: Tensor, last: Tensor, u: Tensor | None, input_mask: Tensor | None
+    ) -> Tensor:
+        """Readings, which are missing, differences, covariates and node embedding side by side, ``[B, T, N, *]``."""
         missing = torch.zeros_like(x) if input_mask is None else (~input_mask).to(x.dtype)
         features = [x, missing]
+        if self.differences:
+            change = x - last.unsqueeze(1)
+            features.append(change if input_mask is None else change.masked_fill(~input_mask, 0.0))
         if u is not None:
             features.append(u)
         if self.node_embedding is not None:

@@ -38,6 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "latent_layers": 1,
         "dropout": 0.0,
         "node_emb_size": 16,
+        "differences": False,
     },
     # The documented computation of Seq2SeqLatentGNN: a graph for every step, a decoder with attention.
     "seq2seq": {
@@ -54,6 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "node_emb_size": 0,
         "decoder": "attention",
         "residual": False,
+        "differences": False,
         "conv_smoothing": True,
         "gaussian_smoothing": True,
     },
