@@ -17,6 +17,7 @@ from tsl_latentgnn.engines.memory import MemoryWarning
 from tsl_latentgnn.engines.processes import EndTogether, share_loss
 from tsl_latentgnn.engines.resume import RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
+from tsl_latentgnn.models import PRESETS
 
 import torch
 from lightning_fabric import Fabric
@@ -31,6 +32,7 @@ from benchmarks.run.forecasts import check_path, keep_forecasts
 from benchmarks.run.launch import keep_float16, start_processes
 from benchmarks.run.provenance import (
     EpochTimer,
+    MinutesCap,
     command_line,
     environment,
     peak_memory_mib,
@@ -43,7 +45,7 @@ from benchmarks.settings import Settings, complete_settings, flatten
 #: metrics so far come from the checkpoint.
 _KEPT = (
     *("dataset", "engine", "loss", "optimizer", "lr_scheduler"),
-    *("stride", "batch_size", "grad_clip_val"),
+    *("stride", "batch_size", "grad_clip_val", "max_minutes"),
 )
 
 
@@ -133,7 +135,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
     cards = data.cards(settings.model.cls)
-    callbacks = [state, timer, stopping, *cards, checkpoint, MemoryWarning()]
+    cap = MinutesCap(settings.max_minutes)
+    callbacks = [state, timer, stopping, cap, *cards, checkpoint, MemoryWarning()]
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
@@ -193,6 +196,9 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     model.cls.filter_model_args_(model_kwargs)
     if model.trained:  # the others have had theirs
         model_kwargs.update(model.hparams)
+    sources = PRESETS["state"]["k_neighbors"]
+    if model_kwargs.get("k_neighbors") == sources:  # of the preset: all nodes where there are fewer
+        model_kwargs["k_neighbors"] = min(sources, data.windows.n_nodes)
     edges = model_kwargs.get("candidates")
     if edges == "connectivity":  # the model restricts its own graph to that of the dataset
         model_kwargs["candidates"] = data.windows.edge_index
