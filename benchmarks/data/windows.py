@@ -7,6 +7,7 @@ from typing import Any
 
 from tsl_latentgnn.engines import DataCard
 from tsl_latentgnn.engines.processes import SharedDataModule
+from tsl_latentgnn.forecaster.baselines import season_steps
 from tsl_latentgnn.models import LatentGNNModel
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from tsl.data import HORIZON, WINDOW, BatchMapItem, SpatioTemporalDataset
 from tsl.datasets import MetrLA
 
-from benchmarks.data.baselines import last_valid_reading
+from benchmarks.data.baselines import last_valid_reading, naive_error
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
 from benchmarks.data.profile import feed_profile, profile_sizes, usual_readings
@@ -76,6 +77,16 @@ class ForecastingData:
             return {f"step {step}": step - 1 for step in _MARK_STEPS if step in steps}
         ahead = {minutes: minutes / self.step_minutes for minutes in _MARK_MINUTES}
         return {str(m): int(step) - 1 for m, step in ahead.items() if step in steps}
+
+    def naive_error(self) -> np.ndarray:
+        """Return what the errors of each sensor are scaled by ``[n f]``: the error of its seasonal naive forecast in the
+        training part. The season is a day, a week of daily steps, and one step without a clock.
+        """
+        clock = self.step_minutes
+        season = None if clock is None else season_steps(pd.Timedelta(minutes=clock))
+        there = self.windows.get_mask(dtype=bool).numpy()
+        rows = self.datamodule.train_slice.numpy()
+        return naive_error(self.windows.target.numpy(), there, rows, season or 1)
 
     def model_kwargs(self) -> dict[str, Any]:
         """Return what the data tells a model; tsl drops what its class does not take."""

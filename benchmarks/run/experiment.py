@@ -23,8 +23,9 @@ import torch
 from lightning_fabric import Fabric
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 from torchmetrics import MetricCollection
-from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE
+from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMetric, MaskedMSE
 
 from benchmarks.data.windows import ForecastingData, load_data
 from benchmarks.report.records import collect_errors, metric_key
@@ -183,6 +184,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         # Of all threads; of a run that went on there is only the rest.
         "cpu_minutes": None if resumed else (time.process_time() - before) / 60,
         "peak_mib": peak_memory_mib(device),
+        "forecasts": settings.keep_forecasts,
         "settings": settings.recorded(),
         **environment(device, command_line()),
     }
@@ -218,10 +220,21 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     )
     # torchmetrics merges for good the metrics that agree on the first batch; those of a batch
     # without a valid reading all agree on zero.
+    scale = torch.from_numpy(data.naive_error())
     for split, marks in (("train", {}), ("val", data.marks()), ("test", data.marks())):
-        metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
+        found = build_metrics(marks)
+        if split != "train":
+            scaled = partial(_scaled_error, scale=scale)
+            # A sensor without a scale has no part in it.
+            found["mase"] = MaskedMetric(scaled, mask_nans=True, full_state_update=False)
+        metrics = MetricCollection(found, prefix=f"{split}_", compute_groups=False)
         setattr(predictor, f"{split}_metrics", metrics)
     return predictor
+
+
+def _scaled_error(y_hat: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """Absolute errors ``[b horizon n f]`` in parts of the scale ``[n f]``."""
+    return (y_hat - y).abs() / scale.to(y)
 
 
 def build_metrics(marks: dict[str, int]) -> dict[str, Any]:
