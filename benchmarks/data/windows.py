@@ -79,7 +79,7 @@ class ForecastingData:
         return {str(m): int(step) - 1 for m, step in ahead.items() if step in steps}
 
     def naive_error(self) -> np.ndarray:
-        """Return what the errors of each sensor are scaled by ``[n f]``: the error of its seasonal naive forecast in the
+        """Return what errors of each sensor are scaled by ``[n f]``: the error of its seasonal naive forecast in the
         training part. The season is a day, a week of daily steps, and one step without a clock.
         """
         clock = self.step_minutes
