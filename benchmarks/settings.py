@@ -27,7 +27,7 @@ CONFIG_DIR = Path(__file__).parent / "config"
 #: Keys of the configuration that a result depends on, beside its seed.
 SETTINGS = (
     *("dataset", "model", "engine", "loss", "optimizer", "lr_scheduler"),
-    *("window", "horizon", "stride", "epochs", "patience", "batch_size"),
+    *("window", "horizon", "stride", "epochs", "patience", "max_minutes", "batch_size"),
     *("grad_clip_val", "trainer"),
 )
 
@@ -70,6 +70,7 @@ class DatasetChoice:
     time_of_day: bool
     corruption: Mapping[str, Any] | None
     scaler: Any
+    scaler_of: str
     input_mask: bool
     future_u: bool
     profile: bool
@@ -106,6 +107,7 @@ class Settings:
     stride: int
     epochs: int
     patience: int
+    max_minutes: float | None
     batch_size: int
     score_test: bool
     grad_clip_val: float | None
@@ -137,6 +139,7 @@ class Settings:
             raise ValueError(f"'dataset' must have no key {key} (got {dataset[key]!r}).")
         zoo.check_name("logger.backend", config["logger"]["backend"], zoo.LOGGERS)
         scaler = zoo.find_class("dataset.scaler", dataset["scaler"], zoo.SCALERS)
+        zoo.check_name("dataset.scaler_of", dataset["scaler_of"], zoo.SCALER_AXES)
         schedulers = zoo.list_classes(optim.lr_scheduler, optim.lr_scheduler.LRScheduler)
         resolved = {
             "config": config,

@@ -42,6 +42,11 @@ MODELS = {
     "tcn": Model("tsl.nn.models:TCNModel"),
     "ar": Model("tsl.nn.models:ARModel"),
     "var": Model("tsl.nn.models:VARModel"),
+    "dlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
+    "nlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
+    "patchtst": Model("benchmarks.peers.neural:NeuralForecastModel"),
+    "itransformer": Model("benchmarks.peers.neural:NeuralForecastModel"),
+    "tsmixer": Model("benchmarks.peers.neural:NeuralForecastModel"),
     "persistence": Model("benchmarks.data.baselines:PersistenceModel", trained=False),
     "ha": Model("benchmarks.data.baselines:HistoricalAverageModel", trained=False),
     "seasonal_naive": Model("benchmarks.peers.seasonal:SeasonalNaivePeer", trained=False),
@@ -67,6 +72,10 @@ DATASETS = {
     "largest": "tsl.datasets:LargeST",
     "gpvar120": "benchmarks.data.gpvar:GPVAR120",
     "gpvar120_directed": "benchmarks.data.gpvar:GPVAR120Directed",
+    "beijing": "benchmarks.data.tables:BeijingAir",
+    "beijing_weather": "benchmarks.data.tables:BeijingAirWeather",
+    "etth1": "benchmarks.data.tables:ETTh1",
+    "bus": "benchmarks.data.tables:MontevideoBus",
 }
 
 LOSSES = {"mae": "tsl.metrics.torch:MaskedMAE", "mse": "tsl.metrics.torch:MaskedMSE"}
@@ -76,6 +85,9 @@ SCALERS = {
     "standard": "tsl.data.preprocessing:StandardScaler",
     "robust": "tsl.data.preprocessing:RobustScaler",
 }
+
+#: The axes that a scaler takes together: one scaler for all sensors, or one for each.
+SCALER_AXES: dict[str, tuple[int, ...]] = {"all": (0, 1), "sensor": (0,)}
 
 LOGGERS = ("none", "tensorboard", "wandb")
 

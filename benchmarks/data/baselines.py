@@ -144,3 +144,29 @@ def historical_average(
         at_each_step = table.reindex(group).reset_index(drop=True)
         result = at_each_step.fillna(result)
     return result.to_numpy().reshape(target.shape).astype(target.dtype)
+
+
+def naive_error(
+    target: np.ndarray, mask: np.ndarray, train_steps: np.ndarray, season: int
+) -> np.ndarray:
+    r"""Return the mean absolute error of each sensor's seasonal naive forecast within the training part ``[n, f]``.
+
+    .. math::
+        s_i = \frac{1}{|T_i|} \sum_{t \in T_i} |x_{t,i} - x_{t-m,i}|
+
+    with :math:`T_i` the steps of the training part where both readings are there, and the season :math:`m`. Errors in
+    parts of it are scaled errors, their mean is the MASE (`Hyndman and Koehler, 2006
+    <https://doi.org/10.1016/j.ijforecast.2006.03.001>`_). It is NaN of a sensor whose training part has none, or that
+    repeats itself, for which a scaled error says nothing.
+
+    Args:
+        target: Readings ``[t, n, f]``.
+        mask: Which readings are valid, bool ``[t, n, f]``.
+        train_steps: Indices of the steps of the training part, one after the other.
+        season: Steps of a season :math:`m`.
+    """
+    known = np.where(mask, target, np.nan)[train_steps].astype(np.float64)
+    error = np.abs(known[season:] - known[:-season])
+    count = np.isfinite(error).sum(0)
+    total = np.nansum(error, 0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=total > 0)

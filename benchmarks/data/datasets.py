@@ -119,6 +119,7 @@ def _last_line(error: Exception) -> str:
 #: How a file is read, by the end of its name.
 _READERS: dict[str, Callable[[Path], Any]] = {
     ".csv": pd.read_csv,
+    ".gz": pd.read_csv,
     ".h5": pd.read_hdf,
     ".npy": np.load,
     ".npz": lambda path: dict(np.load(path)),

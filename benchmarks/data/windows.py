@@ -7,6 +7,7 @@ from typing import Any
 
 from tsl_latentgnn.engines import DataCard
 from tsl_latentgnn.engines.processes import SharedDataModule
+from tsl_latentgnn.forecaster.baselines import season_steps
 from tsl_latentgnn.models import LatentGNNModel
 
 import numpy as np
@@ -15,16 +16,17 @@ import torch
 from tsl.data import HORIZON, WINDOW, BatchMapItem, SpatioTemporalDataset
 from tsl.datasets import MetrLA
 
-from benchmarks.data.baselines import last_valid_reading
+from benchmarks.data.baselines import last_valid_reading, naive_error
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
 from benchmarks.data.profile import feed_profile, profile_sizes, usual_readings
-from benchmarks.settings import Settings
+from benchmarks.settings import ModelChoice, Settings
+from benchmarks.zoo import SCALER_AXES
 
 #: Standard deviation of a channel, in parts of its mean, that is nothing but rounding in float32.
 _ROUNDING = 1e-6
 
-_MARK_MINUTES = (15, 30, 60)
+_MARK_MINUTES = (15, 30, 60, 6 * 60, 12 * 60, 24 * 60)
 _MARK_STEPS = (1, 3, 6, 12)  # where there is no clock: the steps of 15, 30 and 60 minutes, and 1
 
 
@@ -48,13 +50,14 @@ class ForecastingData:
 
     def cards(self, model_class: type) -> list[DataCard]:
         """Return the callback that writes into checkpoints what forecasts from raw readings need, where there are any:
-        of the package's own model, with a clock, one channel and no profile.
+        of the package's own model, with a clock, one channel and covariates of the clock alone.
         """
         if (
             model_class is not LatentGNNModel
             or self.step_minutes is None
             or self.windows.n_channels > 1
             or "profile" in self.windows.covariates  # of which a card knows nothing
+            or "u" in self.dataset.covariates
         ):
             return []
         # tsl masks the zeros of METR-LA in any case; faults may have put others there, which are readings.
@@ -66,8 +69,8 @@ class ForecastingData:
     def marks(self) -> dict[str, int]:
         """Return the points of the horizon to report, ``{label: index of the step}``.
 
-        These are 15, 30 and 60 minutes ahead, as far as the horizon holds them. Labels are minutes,
-        or ``"step 3"`` where there is no clock.
+        These are 15, 30 and 60 minutes and 6, 12 and 24 hours ahead, as far as the horizon holds them. Labels are
+        minutes, or ``"step 3"`` where there is no clock.
         """
         steps = range(1, self.windows.horizon + 1)
         if self.step_minutes is None:
@@ -75,10 +78,23 @@ class ForecastingData:
         ahead = {minutes: minutes / self.step_minutes for minutes in _MARK_MINUTES}
         return {str(m): int(step) - 1 for m, step in ahead.items() if step in steps}
 
+    def naive_error(self) -> np.ndarray:
+        """Return what errors of each sensor are scaled by ``[n f]``: the error of its seasonal naive forecast in the
+        training part. The season is a day, a week of daily steps, and one step without a clock.
+        """
+        clock = self.step_minutes
+        season = None if clock is None else season_steps(pd.Timedelta(minutes=clock))
+        there = self.windows.get_mask(dtype=bool).numpy()
+        rows = self.datamodule.train_slice.numpy()
+        return naive_error(self.windows.target.numpy(), there, rows, season or 1)
+
     def model_kwargs(self) -> dict[str, Any]:
         """Return what the data tells a model; tsl drops what its class does not take."""
         exog_size = self.windows.covariates["u"].size(-1) if "u" in self.windows.covariates else 0
-        future_size = exog_size if "u_future" in self.windows.input_map else 0
+        future = "hours" if "hours" in self.windows.covariates else "u"
+        future_size = 0
+        if "u_future" in self.windows.input_map:
+            future_size = self.windows.covariates[future].size(-1)
         usual, usual_ahead = profile_sizes(self.windows)
         tables = [] if self.step_minutes is None else [round(24 * 60 / self.step_minutes), 7]
         return {
@@ -132,21 +148,23 @@ def load_data(settings: Settings) -> ForecastingData:
     splitter = dataset.get_splitter(**options.splitting)
     splitter.split(windows)
     _check_splits(windows, splitter)
+    rows = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
     encoded: tuple[str, ...] = ()
+    hours: np.ndarray | None = None
     if step_minutes is not None and options.time_of_day:
         if model.covariates == "index":
-            trained = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
             columns = [(index.hour * 60 + index.minute) // step_minutes]
             # Otherwise rows of the table of days are met untrained.
-            if set(index.dayofweek) == set(index.dayofweek[trained]):
+            if set(index.dayofweek) == set(index.dayofweek[rows]):
                 columns.append(index.dayofweek)
-            u = np.stack(columns, axis=-1).astype(np.int64)
+            hours = np.stack(columns, axis=-1).astype(np.int64)
         else:
             encoded = ("day",)
-            u = dataset.datetime_encoded(list(encoded)).values
-        windows.add_covariate("u", u, "t f", convert_precision=u.dtype != np.int64)
-    if options.future_u and "u_future" in model.inputs and "u" in windows.covariates:
-        windows.update_input_map(u_future=BatchMapItem("u", HORIZON, preprocess=False))
+            hours = dataset.datetime_encoded(list(encoded)).values
+    lagged = None
+    if "u" in dataset.covariates:
+        lagged = _lagged(dataset.get_frame("u", return_pattern=False), rows, model)
+    _add_covariates(windows, hours, lagged, settings)
 
     found = _faulty_readings(dataset, windows, options.corruption)
     if found is not None:
@@ -156,7 +174,6 @@ def load_data(settings: Settings) -> ForecastingData:
         key = "mask" if found is None else "found"
         windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
     if options.profile:
-        rows = windows.expand_indices(splitter.train_idxs, merge=True).numpy()
         usual = usual_readings(windows, rows, index[1] - index[0])
         if model.trained:
             taken = set(model.inputs) - (set() if options.future_u else {"u_future"})
@@ -165,7 +182,9 @@ def load_data(settings: Settings) -> ForecastingData:
             windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
     datamodule = SharedDataModule(
         dataset=windows,
-        scalers={"target": options.scaler(axis=(0, 1))} if model.trained else {},
+        scalers={"target": options.scaler(axis=SCALER_AXES[options.scaler_of])}
+        if model.trained
+        else {},
         splitter=splitter,
         batch_size=settings.batch_size,
         workers=settings.workers,
@@ -176,6 +195,45 @@ def load_data(settings: Settings) -> ForecastingData:
     else:
         model.cls.prepare(datamodule, **model.hparams)
     return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
+
+
+def _lagged(values: np.ndarray, rows: np.ndarray, model: ModelChoice) -> np.ndarray:
+    """Return covariates ``[t n c]`` of which only the past is known, the last one in the place of a missing one, each
+    of unit scale at each sensor in the training part, which are the steps ``rows``.
+    """
+    if model.covariates == "index" or (model.trained and "u" not in model.inputs):
+        raise ValueError(
+            f"'dataset' must be one without covariates for model {model.name}, which takes none but the time (got "
+            f"{values.shape[-1]} for each sensor)."
+        )
+    filled = last_valid_reading(values, np.isfinite(values), rows)
+    spread = filled[rows].std(0)
+    scaled: np.ndarray = (filled - filled[rows].mean(0)) / np.where(spread > 0, spread, 1.0)
+    return scaled
+
+
+def _add_covariates(
+    windows: Any, clock: np.ndarray | None, lagged: np.ndarray | None, settings: Settings
+) -> None:
+    """Put the time of day ``[t f]``, and behind it what is known of the past alone ``[t n c]``, into ``u``.
+
+    The covariates of the horizon are the time of day. A peer finds what is known of the past as ``"lagged"``.
+    """
+    model, ahead = settings.model, "u"
+    if not model.trained and lagged is not None:
+        windows.add_covariate("lagged", lagged, "t n f", add_to_input_map=False)
+        lagged = None
+    if clock is not None and lagged is not None:
+        ahead = "hours"
+        windows.add_covariate(ahead, clock, "t f", add_to_input_map=False)
+        clock = np.broadcast_to(clock[:, None], (*lagged.shape[:2], clock.shape[-1]))
+        lagged = np.concatenate([clock, lagged], -1)
+    if lagged is not None:
+        windows.add_covariate("u", lagged, "t n f")
+    elif clock is not None:
+        windows.add_covariate("u", clock, "t f", convert_precision=clock.dtype != np.int64)
+    if settings.dataset.future_u and "u_future" in model.inputs and clock is not None:
+        windows.update_input_map(u_future=BatchMapItem(ahead, HORIZON, preprocess=False))
 
 
 def _check_splits(windows: Any, splitter: Any) -> None:
@@ -231,11 +289,17 @@ def _feed(windows: Any, splitter: Any, readings: np.ndarray) -> None:
 def _mend_scaler(windows: Any, training: Any) -> None:
     """Give a channel that is constant in the rows ``training`` the scale 1, and the windows the scaler of the target.
 
-    tsl means to do so, but the standard deviation of equal numbers is not 0 in float32.
+    tsl means to do so, but the standard deviation of equal numbers is not 0 in float32. A sensor without any reading
+    there gets the mean of the others' scalers.
     """
     scaler = windows.scalers["target"]
     if windows.mask is not None and not bool(windows.mask[training].any()):
         raise ValueError("'mask' must hold a valid reading in the training part (got none).")
+    known = windows.get_mask(dtype=bool)[training].any(0, keepdim=True)
+    for name in ("bias", "scale") if scaler.bias.size(-2) > 1 else ():
+        values = getattr(scaler, name)
+        mean = values.masked_fill(~known, torch.nan).nanmean(dim=-2, keepdim=True)
+        setattr(scaler, name, torch.where(known, values, mean))
     constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
     scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
     for name in {"readings", "profile", "later"} & windows.covariates.keys():

@@ -28,6 +28,7 @@ class Series:
         scored: Row of the last reading of each other window.
         profile: What is usual ``[t n]``, see :func:`benchmarks.data.profile.usual_readings`; ``None`` without.
         index: Time stamps; ``None`` where there is no clock.
+        lagged: What is known of the past beside the readings, of unit scale ``[t n c]``; ``None`` if nothing is.
     """
 
     seen: np.ndarray
@@ -38,6 +39,7 @@ class Series:
     scored: np.ndarray
     profile: np.ndarray | None
     index: pd.DatetimeIndex | None
+    lagged: np.ndarray | None = None
 
     @classmethod
     def of(cls, datamodule: Any) -> Series:
@@ -54,6 +56,7 @@ class Series:
         target = np.where(there, values, np.nan)
         target[int(trained[-1]) + 1 :] = np.nan
         usual = windows.covariates.get("profile")
+        lagged = windows.covariates.get("lagged")
         last = windows.indices.numpy() + windows.window - 1
         training = last[np.asarray(datamodule.trainset.indices)]
         parts = (datamodule.valset, datamodule.testset)
@@ -66,6 +69,8 @@ class Series:
             np.concatenate([last[np.asarray(part.indices)] for part in parts]),
             None if usual is None else usual.numpy().reshape(rows, -1),
             windows.index if isinstance(windows.index, pd.DatetimeIndex) else None,
+            # The channels of a node share what is known of it.
+            None if lagged is None else lagged.numpy().repeat(windows.n_channels, 1),
         )
 
     def day_share(self) -> np.ndarray:
@@ -73,6 +78,13 @@ class Series:
         if self.index is None:
             return np.zeros(len(self.seen))
         return np.asarray((self.index - self.index.normalize()) / pd.Timedelta(days=1))
+
+    def lagged_inputs(self, last: np.ndarray) -> np.ndarray:
+        """Return what is known beside the readings after some rows, and its change over the window ``[rows n 2c]``."""
+        if self.lagged is None:
+            return np.empty((len(last), self.seen.shape[1], 0), self.seen.dtype)
+        now = self.lagged[last]
+        return np.concatenate([now, now - self.lagged[last - self.window + 1]], -1)
 
     def require_profile(self, model: str) -> np.ndarray:
         """Return the profile.

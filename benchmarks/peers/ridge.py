@@ -48,13 +48,15 @@ class RidgePeer(Peer):
 def inputs(series: Series, last: np.ndarray, sensor: int) -> np.ndarray:
     """Return what a sensor's regression sees after some rows ``[rows f]``.
 
-    These are the last reading, the others of the window relative to it, a sine and a cosine of the time of day and,
-    with a profile, what is usual now and at each step to come, relative to the last reading.
+    These are the last reading, the others of the window relative to it, a sine and a cosine of the time of day, what is
+    known beside the readings, and its change over the window, and, with a profile, what is usual now and at each step
+    to come, relative to the last reading.
     """
     now = series.seen[last, sensor][:, None]
     before = last[:, None] - np.arange(1, series.window)
     angle = 2 * np.pi * series.day_share()[last][:, None]
     parts = [now, series.seen[before, sensor] - now, np.sin(angle), np.cos(angle)]
+    parts.append(series.lagged_inputs(last)[:, sensor])
     if series.profile is not None:
         ahead = last[:, None] + np.arange(series.horizon + 1)
         parts.append(series.profile[ahead, sensor] - now)

@@ -83,8 +83,8 @@ def inputs(series: Series, last: np.ndarray, step: int, near: np.ndarray) -> np.
 
     In turn: number of the sensor, share of the day, last reading, its difference from each other one of the window,
     mean and standard deviation of the window; last reading of each neighbor, then their changes over the window; mean
-    of all last readings, and its change; with a profile, what is usual now, and at the step, each also relative to the
-    last reading.
+    of all last readings, and its change; what is known beside the readings, and its change over the window; with a
+    profile, what is usual now, and at the step, each also relative to the last reading.
     """
     rows, sensors = len(last), series.seen.shape[1]
     window = series.seen[last[:, None] - np.arange(series.window)]  # the last one first
@@ -104,6 +104,7 @@ def inputs(series: Series, last: np.ndarray, step: int, near: np.ndarray) -> np.
         *(change[:, near[:, place]] for place in range(near.shape[1])),
         every(now.mean(1, keepdims=True)),
         every(change.mean(1, keepdims=True)),
+        *np.moveaxis(series.lagged_inputs(last), -1, 0),
     ]
     if series.profile is not None:
         for usual in (series.profile[last], series.profile[last + 1 + step]):

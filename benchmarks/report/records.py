@@ -50,10 +50,14 @@ def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]
         marks: Labels of the points of the horizon.
 
     Returns:
-        dict: ``{"mae", "rmse", "mape", "at": {mark: {"mae", "rmse", "mape"}}}``. RMSE is the root
-        of the squared error pooled over all valid readings; MAPE is a fraction. What is not finite
-        is ``None``, for JSON has no other word for it.
+        dict: ``{"mae", "rmse", "mape", "mase", "at": {mark: {"mae", "rmse", "mape"}}}``. RMSE is the root
+        of the squared error pooled over all valid readings; MAPE is a fraction; MASE is the mean of the errors in
+        parts of those of the naive forecast, where it is logged. What is not finite is ``None``, for JSON has no
+        other word for it.
     """
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
 
     def errors(mark: str | None) -> dict[str, float | None]:
         mae, mse, mape = (
@@ -62,9 +66,11 @@ def collect_errors(logged: Mapping[str, float], split: str, marks: Iterable[str]
         )
         rmse = math.sqrt(mse) if mse >= 0 else math.nan
         values = {"mae": mae, "rmse": rmse, "mape": mape}
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+        return {name: number(value) for name, value in values.items()}
 
-    return {**errors(None), "at": {mark: errors(mark) for mark in marks}}
+    key = f"{split}_mase"
+    scaled = {"mase": number(float(logged[key]))} if key in logged else {}
+    return {**errors(None), **scaled, "at": {mark: errors(mark) for mark in marks}}
 
 
 def append_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> bool:

@@ -17,13 +17,15 @@ from tsl_latentgnn.engines.memory import MemoryWarning
 from tsl_latentgnn.engines.processes import EndTogether, share_loss
 from tsl_latentgnn.engines.resume import RunState, Stopping, exit_on_sigterm
 from tsl_latentgnn.engines.run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
+from tsl_latentgnn.models import PRESETS
 
 import torch
 from lightning_fabric import Fabric
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
 from torchmetrics import MetricCollection
-from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMSE
+from tsl.metrics.torch import MaskedMAE, MaskedMAPE, MaskedMetric, MaskedMSE
 
 from benchmarks.data.windows import ForecastingData, load_data
 from benchmarks.report.records import collect_errors, metric_key
@@ -31,6 +33,7 @@ from benchmarks.run.forecasts import check_path, keep_forecasts
 from benchmarks.run.launch import keep_float16, start_processes
 from benchmarks.run.provenance import (
     EpochTimer,
+    MinutesCap,
     command_line,
     environment,
     peak_memory_mib,
@@ -43,7 +46,7 @@ from benchmarks.settings import Settings, complete_settings, flatten
 #: metrics so far come from the checkpoint.
 _KEPT = (
     *("dataset", "engine", "loss", "optimizer", "lr_scheduler"),
-    *("stride", "batch_size", "grad_clip_val"),
+    *("stride", "batch_size", "grad_clip_val", "max_minutes"),
 )
 
 
@@ -133,7 +136,8 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
     )
     checkpoint_io = RunCheckpointIO(fits, advice=f", {anew}")
     cards = data.cards(settings.model.cls)
-    callbacks = [state, timer, stopping, *cards, checkpoint, MemoryWarning()]
+    cap = MinutesCap(settings.max_minutes)
+    callbacks = [state, timer, stopping, cap, *cards, checkpoint, MemoryWarning()]
     arguments = {
         "max_epochs": settings.epochs,
         "use_distributed_sampler": False,  # the batches of the data module are shared already
@@ -180,6 +184,7 @@ def _fit_and_score(settings: Settings, fabric: Fabric) -> Outcome:
         # Of all threads; of a run that went on there is only the rest.
         "cpu_minutes": None if resumed else (time.process_time() - before) / 60,
         "peak_mib": peak_memory_mib(device),
+        "forecasts": settings.keep_forecasts,
         "settings": settings.recorded(),
         **environment(device, command_line()),
     }
@@ -193,6 +198,9 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     model.cls.filter_model_args_(model_kwargs)
     if model.trained:  # the others have had theirs
         model_kwargs.update(model.hparams)
+    sources = PRESETS["state"]["k_neighbors"]
+    if model_kwargs.get("k_neighbors") == sources:  # of the preset: all nodes where there are fewer
+        model_kwargs["k_neighbors"] = min(sources, data.windows.n_nodes)
     edges = model_kwargs.get("candidates")
     if edges == "connectivity":  # the model restricts its own graph to that of the dataset
         model_kwargs["candidates"] = data.windows.edge_index
@@ -212,10 +220,21 @@ def build_predictor(settings: Settings, data: ForecastingData) -> Any:
     )
     # torchmetrics merges for good the metrics that agree on the first batch; those of a batch
     # without a valid reading all agree on zero.
+    scale = torch.from_numpy(data.naive_error())
     for split, marks in (("train", {}), ("val", data.marks()), ("test", data.marks())):
-        metrics = MetricCollection(build_metrics(marks), prefix=f"{split}_", compute_groups=False)
+        found = build_metrics(marks)
+        if split != "train":
+            scaled = partial(_scaled_error, scale=scale)
+            # A sensor without a scale has no part in it.
+            found["mase"] = MaskedMetric(scaled, mask_nans=True, full_state_update=False)
+        metrics = MetricCollection(found, prefix=f"{split}_", compute_groups=False)
         setattr(predictor, f"{split}_metrics", metrics)
     return predictor
+
+
+def _scaled_error(y_hat: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    """Absolute errors ``[b horizon n f]`` in parts of the scale ``[n f]``."""
+    return (y_hat - y).abs() / scale.to(y)
 
 
 def build_metrics(marks: dict[str, int]) -> dict[str, Any]:

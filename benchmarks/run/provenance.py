@@ -123,6 +123,48 @@ def peak_memory_mib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
+class MinutesCap(Callback):
+    """Lets no epoch begin after so many CPU minutes, which others on the machine do not use up, as they do seconds.
+
+    Counted are training and validation, on all threads of this process. Of several processes the first that is done
+    ends the run.
+
+    Args:
+        minutes: CPU minutes; ``None`` for no cap.
+
+    Raises:
+        ValueError: If ``minutes`` is not above 0.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        if minutes is not None and not minutes > 0:
+            raise ValueError(f"'max_minutes' must be > 0 or null (got {minutes!r}).")
+        self.minutes = minutes
+        self._used = 0.0  # of the run so far
+        self._mark = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._mark = time.process_time()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the clock."""
+        now = time.process_time()
+        self._used += (now - self._mark) / 60
+        self._mark = now
+        over = self.minutes is not None and self._used >= self.minutes
+        if trainer.strategy.reduce_boolean_decision(over, all=False):
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the minutes so far."""
+        return {"used": self._used}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count the minutes of the resumed run, too."""
+        self._used = state_dict["used"]
+
+
 class EpochTimer(Callback):
     """Measures the training part of every epoch: batches, but not validation nor checkpoints.
 

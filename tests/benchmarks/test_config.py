@@ -10,6 +10,7 @@ pytestmark = pytest.mark.tsl
 
 # As published with tsl's traffic example.
 LEARNING_RATES = {"agcrn": 0.003, "latentgnn": 0.005, "gatedgn": 0.005, "grugcn": 0.003}
+LEARNING_RATES |= {"dlinear": 0.005, "nlinear": 0.005, "patchtst": 0.0001}
 
 
 def test_there_is_a_file_for_each_name():
@@ -18,16 +19,20 @@ def test_there_is_a_file_for_each_name():
         assert {name for name in files if not name.startswith("_")} == set(names)
 
 
+WINDOWS = {"beijing": (24, 24), "beijing_weather": (24, 24), "etth1": (96, 24), "bus": (24, 12)}
+
+
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_every_model_composes_on_every_dataset(make_cfg, dataset):
     for model in MODELS:
         cfg = make_cfg(dataset=dataset, model=model)
         values = OmegaConf.to_container(cfg, resolve=True)
         assert (values["dataset"]["name"], values["model"]["name"]) == (dataset, model)
-        assert (cfg.window, cfg.horizon) == ((4, 1) if dataset.startswith("gpvar") else (12, 12))
+        usual = (4, 1) if dataset.startswith("gpvar") else (12, 12)
+        assert (cfg.window, cfg.horizon) == WINDOWS.get(dataset, usual)
         assert cfg.optimizer.hparams.lr == LEARNING_RATES.get(model, 0.001)
         assert values["dataset"]["connectivity"]["layout"] == "edge_index"
-        assert cfg.batch_size == (256 if model == "grugcn" else 64)
+        assert cfg.batch_size == (256 if model == "grugcn" else 16 if dataset == "bus" else 64)
         assert cfg.engine.name == ("latentgnn" if model == "latentgnn" else "predictor")
         if model == "gatedgn":
             assert values["model"]["hparams"]["input_window_size"] == cfg.window
@@ -40,6 +45,8 @@ def test_hparams_are_arguments_of_the_model(make_settings):
             assert bool(choice.hparams) == (model in ("ridge", "lightgbm"))
             continue
         assert choice.hparams
+        if "network" in choice.hparams:  # the others are of the network
+            continue
         assert set(choice.hparams) <= set(choice.cls.get_model_signature()["signature"])
 
 

@@ -60,7 +60,7 @@ def test_the_record_has_the_settings_as_they_are_in_the_configuration(make_cfg):
     assert found == {key: values[key] for key in found}
     assert list(found) == [
         *("dataset", "model", "engine", "loss", "optimizer", "lr_scheduler", "window", "horizon"),
-        *("stride", "epochs", "patience", "batch_size", "grad_clip_val", "trainer"),
+        *("stride", "epochs", "patience", "max_minutes", "batch_size", "grad_clip_val", "trainer"),
     ]
 
 

@@ -13,6 +13,7 @@ from benchmarks.data.baselines import (
     PersistenceModel,
     historical_average,
     last_valid_reading,
+    naive_error,
 )
 from benchmarks.data.windows import load_data
 from benchmarks.forecasting import run
@@ -191,3 +192,38 @@ def test_a_model_says_itself_what_it_is_fed(make_settings, gpvar_dir):
     assert batch.input["average"].shape == (3, 1, 30, 1)
     assert not batch.input["average"].any()
     assert not data.windows.scalers
+
+
+def test_naive_error_is_that_of_each_sensor_one_season_before():
+    target, mask = series(40)
+    mask[:, 2, 0] = False  # a sensor that never reads
+    target[:, 1, 1] = 3.0  # one that repeats itself
+    found = naive_error(target, mask, np.arange(5, 30), 4)
+    for n in range(3):
+        for f in range(2):
+            errors = [
+                abs(float(target[t, n, f]) - float(target[t - 4, n, f]))
+                for t in range(9, 30)
+                if mask[t, n, f] and mask[t - 4, n, f]
+            ]
+            expected = np.mean(errors) if sum(errors) else np.nan
+            np.testing.assert_allclose(found[n, f], expected, rtol=1e-6)
+
+
+def test_the_scaled_error_of_a_run_is_hyndman_and_koehlers(make_settings, la_days, tmp_path):
+    """From the kept forecasts, in parts of the error of the day before in the training part."""
+    kept = tmp_path / "kept.parquet"
+    settings = make_settings(
+        f"keep_forecasts={kept}", dataset="la", model="persistence", data_dir=la_days
+    )
+    record = run(settings)
+    data = load_data(settings)
+    rows = data.datamodule.train_slice.numpy()
+    readings = np.where(data.windows.mask, data.windows.target, np.nan)[rows, :, 0]
+    scale = np.nanmean(np.abs(readings[288:] - readings[:-288]), 0)
+    table = pd.read_parquet(kept)
+    table["scale"] = table["sensor"].map(dict(zip(data.dataset.nodes, scale, strict=True)))
+    error = (table["forecast"] - table["truth"]).abs() / table["scale"]
+    for part in ("val", "test"):
+        expected = error[table["part"] == part].mean()
+        assert record[part]["mase"] == pytest.approx(expected, rel=1e-4)
