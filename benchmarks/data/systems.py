@@ -29,11 +29,14 @@ class System:
         series: Readings ``[T, N]``.
         graph: True edges between different nodes ``[N, N]``, target-row.
         optimal: The best forecast of each reading from those before ``[T, N]``; ``None`` where it has no closed form.
+        further: Pairs ``[N, N]`` that are no edges and whose source the equation of the target reads all the same;
+            ``None`` where there are none.
     """
 
     series: FloatArray
     graph: NDArray[np.bool_]
     optimal: FloatArray | None = None
+    further: NDArray[np.bool_] | None = None
 
 
 def linear_var(
@@ -221,7 +224,8 @@ def gpvar(
         + \sigma \boldsymbol{\epsilon}_t, \qquad
         \boldsymbol{\Theta} = \begin{pmatrix} 5 & 2 \\ -4 & 6 \\ -1 & 0 \end{pmatrix}
 
-    :math:`\mathbf{S}` is the adjacency of communities of 6 nodes, with self-loops.
+    :math:`\mathbf{S}` is the adjacency of communities of 6 nodes, with self-loops. Its square is that of two hops: a
+    node reads the neighbors of its neighbors, too, which are no edges of the graph.
 
     Args:
         seed: Seed of the noise, and of the directions of the edges.
@@ -249,7 +253,9 @@ def gpvar(
     for t in range(2, len(x)):
         optimal[t] = np.tanh(filters[0] @ x[t - 2] + filters[1] @ x[t - 1])
         x[t] += optimal[t]
-    return System(x[2:], graph & ~np.eye(nodes, dtype=bool), optimal[2:])
+    others = ~np.eye(nodes, dtype=bool)
+    read = ((filters[0] != 0) | (filters[1] != 0)) & others
+    return System(x[2:], graph & others, optimal[2:], read & ~graph)
 
 
 def gpvar_filters(graph: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:

@@ -47,8 +47,9 @@ _LEGEND = (
     "its forecast of the rest; ours is trained on the first 70 %, its epoch chosen on the next 10 %, and its "
     "edges tested on what it was not trained on. The order of the peers is that of the least BIC, at most 4. FDR "
     "is the share of the found edges that are false, SHD the number of edges to add, to remove or to turn round. "
-    "MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation on the "
-    "same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "
+    "Two hops is how many of the false edges the equation of their target reads all the same, the neighbors of its "
+    "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation "
+    "on the same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "
     "libraries."
 )
 
@@ -111,7 +112,8 @@ def measure(worker: Worker, system: System, method: str, limit: float) -> dict[s
     Returns:
         dict: ``limited``, whether it was ended, in which case the rest is ``None``; ``seconds``; ``peak_mib``, beyond
         the libraries; ``order``; ``scores`` of :func:`tsl_latentgnn.graphs.recovery`; ``found``, the number of edges;
-        ``mse`` and ``floor`` of the forecasts of the test part and ``variance`` of its readings.
+        ``further``, how many of them are none, though the equation of the target reads the source; ``mse`` and
+        ``floor`` of the forecasts of the test part and ``variance`` of its readings.
 
     Raises:
         RuntimeError: If the method fails; the message is its own.
@@ -124,7 +126,8 @@ def measure(worker: Worker, system: System, method: str, limit: float) -> dict[s
         if worker.run(method, source, goal, limit):
             with np.load(goal) as held:
                 return {**facts, **score(system, dict(held))}
-    nothing = ("seconds", "peak_mib", "order", "scores", "found", "mse", "floor", "variance")
+    nothing = ("seconds", "peak_mib", "order", "scores", "found", "further")
+    nothing += ("mse", "floor", "variance")
     return {**facts, "limited": True, **dict.fromkeys(nothing)}
 
 
@@ -135,6 +138,8 @@ def score(system: System, held: Mapping[str, Any]) -> dict[str, Any]:
     edges, true = held.get("edges"), system.graph
     off_diagonal = ~np.eye(len(true), dtype=bool)
     facts["found"] = None if edges is None else int((edges & off_diagonal).sum())
+    unknown = edges is None or system.further is None
+    facts["further"] = None if unknown else int((edges & system.further).sum())
     facts["scores"] = None
     if true.any():
         ranked = np.asarray(held["scores"], np.float64)
@@ -185,6 +190,7 @@ def _table(runs: Sequence[Record]) -> str:
         "Seeds",
         *names,
         "Edges found",
+        *(["Two hops"] if any(r.get("further") is not None for r in runs) else []),
         "MSE / variance",
         "MSE / floor",
         "CPU s",
@@ -210,6 +216,8 @@ def _table(runs: Sequence[Record]) -> str:
             values = [(r["scores"] or {}).get(name) for r in done]
             row.append(_mean(values, 1 if name == "SHD" else 3))
         row.append(_mean([r["found"] for r in done], 1))
+        if "Two hops" in header:
+            row.append(_mean([r.get("further") for r in done], 1))
         row.append(_mean([_ratio(r, "variance") for r in done], 4))
         row.append(_mean([_ratio(r, "floor") for r in done], 4))
         row += [

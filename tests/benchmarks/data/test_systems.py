@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -135,6 +136,10 @@ def test_gpvar_is_that_of_tsl(small_gpvar120):
             )
             np.testing.assert_allclose(system.optimal[t], expected, atol=1e-12)
         assert (system.series - system.optimal).std() == pytest.approx(0.4, rel=0.1)
+        two_hops = np.zeros_like(true)
+        for target, middle, source in itertools.permutations(range(len(true)), 3):
+            two_hops[target, source] |= true[target, middle] and true[middle, source]
+        np.testing.assert_array_equal(system.further, two_hops & ~true)
 
 
 @pytest.mark.tsl

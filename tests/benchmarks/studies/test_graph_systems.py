@@ -126,8 +126,11 @@ def test_scores_are_those_of_the_rule_and_of_the_ranking():
     scores = np.array([[9.0, 3.0, 1.0], [0.0, 9.0, 0.5], [0.1, 0.2, 9.0]])
     held = {"scores": scores, "edges": scores > 0.7, "order": 2, "seconds": 1.0, "peak_mib": 2.0}
     forecast = series[8:] + 2.0
-    facts = score(System(series, true), {**held, "forecast": forecast})
+    further = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], bool)
+    facts = score(System(series, true, None, further), {**held, "forecast": forecast})
     assert facts["found"] == 2  # the diagonal is none
+    assert facts["further"] == 1
+    assert score(System(series, true), held)["further"] is None
     found = facts["scores"]
     assert (found["precision"], found["recall"], found["FDR"], found["SHD"]) == (0.5, 0.5, 0.5, 2)
     assert found["AUROC"] == pytest.approx(7 / 8)  # 0.5 is below 1.0 alone
@@ -156,6 +159,7 @@ def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch
     for node in range(5):  # scaled, otherwise the last readings
         assert np.corrcoef(tested[:, node], system.series[280:, node])[0, 1] > 0.9999
     off_diagonal = ~np.eye(5, dtype=bool)
+    assert found.order == 8  # the window of the preset
     kept = found.edges[off_diagonal]
     assert kept.any()
     # What is kept ranks above what is not.
@@ -164,6 +168,19 @@ def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch
     error = ((forecast - system.series[320:]) ** 2).mean()
     assert forecast.shape == (80, 5)
     assert error < system.series[320:].var(0).mean()
+
+
+def test_false_edges_of_two_hops_have_a_column():
+    scores = dict.fromkeys(("AUROC", "AUPRC", "F1", "FDR", "SHD"), 0.5)
+    run = {"system": "gpvar", "method": "partial", "seed": 0, "limited": False, "scores": scores}
+    run |= {"nodes": 30, "edges": 98, "found": 113, "mse": None, "floor": None, "variance": 1.0}
+    run |= {"seconds": 1.0, "peak_mib": 1.0}
+    plain = graph_systems._table([run])
+    assert "Two hops" not in plain
+    table = graph_systems._table([{**run, "further": 15}])
+    heads, _, cells = (line.split(" | ") for line in table.splitlines())
+    assert cells[heads.index("Two hops")] == "15.0"
+    assert cells[heads.index("Edges found")] == "113.0"
 
 
 def test_the_page_is_that_of_its_lines(tmp_path):
