@@ -49,14 +49,20 @@ def start_processes(options: Mapping[str, Any]) -> Fabric:
         Fabric: To agree with the other processes; of one process there is nothing to start.
 
     Raises:
-        ValueError: If the strategy forks this process, the jobs of a sweep ask for several processes and
+        ValueError: If the strategy forks this process or divides the model, the jobs of a sweep ask for several processes and
             nothing but this command is there to start them, or ``torchrun`` is to start processes again in a way in
             which they do not find each other.
     """
-    if any(word in str(options["strategy"]) for word in ("spawn", "fork", "notebook")):
+    strategy = str(options["strategy"])
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
         raise ValueError(
-            "'trainer.strategy' must be one that starts the command again, such as ddp "
-            f"(got {options['strategy']!r})."
+            f"'trainer.strategy' must be one that starts the command again, such as ddp (got {strategy!r})."
+        )
+    if any(word in strategy for word in ("fsdp", "deepspeed", "model_parallel")):
+        # Nor does Lightning clip the norm of a divided gradient, or write its checkpoint through RunCheckpointIO.
+        raise ValueError(
+            f"'trainer.strategy' must be one with the whole model in each process, such as ddp (got {strategy!r}, which "
+            "divides weights; here they take a few MB, and memory goes to windows, which ddp divides)."
         )
     _check_restarts()
     places = ("accelerator", "devices", "num_nodes", "strategy")

@@ -245,6 +245,14 @@ def test_a_strategy_that_forks_is_refused(strategy):
         start_processes(options)
 
 
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
+def test_a_strategy_that_divides_the_model_is_refused(strategy):
+    options = {"accelerator": "gpu", "devices": 2, "num_nodes": 1, "strategy": strategy}
+    message = rf"'trainer.strategy' must be one with the whole model .*\(got '{strategy}'"
+    with pytest.raises(ValueError, match=message):
+        start_processes(options)
+
+
 def test_one_process_that_is_told_to_end_ends_them_all():
     callback = EndTogether()
     trainer = of_rank(0, 2, reduce_boolean_decision=lambda own, all: True)
