@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -129,6 +131,53 @@ def test_two_processes_share_a_search(tmp_path, monkeypatch, capsys):
     numbers = sorted(int(line.split()[1].strip(":")) for lines in trials for line in lines)
     assert numbers == list(range(len(numbers)))
     assert len(numbers) in (8, 9)  # one more where both had one under way
+
+
+def test_a_trial_whose_process_was_killed_is_tried_once_more(tmp_path):
+    table, file = small_table(), tmp_path / "study.db"
+
+    def search(trials):
+        study = tune(small(), table, trials=trials, storage=f"sqlite:///{file}")
+        return [trial.state for trial in study.trials], [trial.params for trial in study.trials]
+
+    def be_killed():
+        pid = os.fork()
+        if pid == 0:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Forecaster, "fit", lambda *_, **__: os.kill(os.getpid(), 9))
+                with contextlib.suppress(BaseException):
+                    search(9)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute(
+                "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-6 minutes')"
+            )
+
+    failed, complete = TrialState.FAIL, TrialState.COMPLETE
+    be_killed()
+    states, params = search(1)
+    assert states == [failed, complete]
+    assert params[0] == params[1]
+    be_killed()
+    be_killed()
+    states, params = search(3)
+    assert states == [failed, complete, failed, failed, complete]
+    assert params[2] == params[3] != params[4]
+    assert search(3) == (states, params)
+
+
+def test_a_trial_that_is_under_way_is_left_alone(tmp_path):
+    table, storage = small_table(), f"sqlite:///{tmp_path / 'study.db'}"
+    states = []
+
+    class Another(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            study = tune(small(), table, trials=1, storage=storage)
+            states.extend(trial.state for trial in study.trials)
+
+    tune(small(trainer_kwargs={"callbacks": [Another()]}), table, trials=2, storage=storage)
+    assert states == [TrialState.RUNNING, TrialState.COMPLETE]
 
 
 def test_the_command_trains_the_best(tmp_path, monkeypatch, capsys):
