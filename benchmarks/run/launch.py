@@ -49,9 +49,9 @@ def start_processes(options: Mapping[str, Any]) -> Fabric:
         Fabric: To agree with the other processes; of one process there is nothing to start.
 
     Raises:
-        ValueError: If the strategy forks this process or divides the model, the jobs of a sweep ask for several processes and
-            nothing but this command is there to start them, or ``torchrun`` is to start processes again in a way in
-            which they do not find each other.
+        ValueError: If the strategy forks this process or divides the model, the jobs of a sweep ask for several
+            processes and nothing but this command is there to start them, or ``torchrun`` is to start processes again
+            in a way in which they do not find each other.
     """
     strategy = str(options["strategy"])
     if any(word in strategy for word in ("spawn", "fork", "notebook")):
@@ -61,8 +61,8 @@ def start_processes(options: Mapping[str, Any]) -> Fabric:
     if any(word in strategy for word in ("fsdp", "deepspeed", "model_parallel")):
         # Nor does Lightning clip the norm of a divided gradient, or write its checkpoint through RunCheckpointIO.
         raise ValueError(
-            f"'trainer.strategy' must be one with the whole model in each process, such as ddp (got {strategy!r}, which "
-            "divides weights; here they take a few MB, and memory goes to windows, which ddp divides)."
+            f"'trainer.strategy' must be one with the whole model in each process, such as ddp (got {strategy!r}, "
+            "which divides weights; here they take a few MB, and memory goes to windows, which ddp divides)."
         )
     _check_restarts()
     places = ("accelerator", "devices", "num_nodes", "strategy")

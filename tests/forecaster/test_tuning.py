@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from tsl_latentgnn.forecaster.tuning import best_of, tune  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from pytorch_lightning import Callback  # noqa: E402
 from small_forecaster import QUICK, small_table  # noqa: E402
+from sqlalchemy.exc import IntegrityError  # noqa: E402
 
 
 def small(**options):
@@ -232,6 +234,20 @@ def test_a_storage_that_cannot_be_opened(storage):
     with pytest.raises(ValueError, match="'storage' must be a database") as error:
         tune(small(), small_table(), storage=storage)
     assert "\n" not in str(error.value)
+
+
+def test_a_database_that_another_process_is_making(tmp_path, monkeypatch):
+    found, waited = [IntegrityError("create", {}, ValueError("alembic_version"))] * 2, []
+
+    def make(url, **options):
+        if found:
+            raise found.pop()
+        return optuna.storages.RDBStorage(url, **options)
+
+    monkeypatch.setattr(tuning, "RDBStorage", make)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=waited.append))
+    study = tune(small(), small_table(), trials=1, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert (len(study.trials), waited) == (1, [1, 2])
 
 
 def test_nothing_left_open():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import optuna
@@ -19,6 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.base import clone
+from sqlalchemy.exc import DatabaseError
 
 from .._checks import check_int
 from .forecaster import MIN_WINDOWS, Forecaster
@@ -238,16 +242,7 @@ def _open(storage: str | None, name: str, seed: int) -> Study:
         if storage is not None and "://" not in storage:
             where = JournalStorage(JournalFileBackend(os.fspath(storage)))
         elif storage is not None:
-            with warnings.catch_warnings():
-                # Experimental since 2.9, and the callback has another name since 4.9.
-                warnings.simplefilter("ignore", ExperimentalWarning)
-                warnings.simplefilter("ignore", FutureWarning)
-                where = RDBStorage(
-                    storage,
-                    heartbeat_interval=HEARTBEAT,
-                    grace_period=PATIENCE,
-                    failed_trial_callback=_try_again,
-                )
+            where = _database(storage)
         return optuna.create_study(
             storage=where,
             study_name=name,
@@ -263,6 +258,26 @@ def _open(storage: str | None, name: str, seed: int) -> Study:
             "'storage' must be a database, such as sqlite:///study.db, or the path of a journal file (got "
             f"{storage!r}: {type(error).__name__}: {first})."
         ) from error
+
+
+def _database(url: str) -> RDBStorage:
+    """A database in which trials give signs of life; other processes that start just now may be making it."""
+    with warnings.catch_warnings():
+        # Experimental since 2.9, and the callback has another name since 4.9.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        make = partial(
+            RDBStorage,
+            url,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=PATIENCE,
+            failed_trial_callback=_try_again,
+        )
+        for wait in (1, 2):
+            with suppress(DatabaseError):
+                return make()
+            time.sleep(wait)
+        return make()
 
 
 def _check_same(study: Study, forecaster: Forecaster, panel: Panel) -> None:

@@ -230,7 +230,9 @@ def test_restarts_on_the_store_of_those_before_are_refused(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
     assert start_processes(options).world_size == 1
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-    message = r"'--max-restarts' of torchrun must be 0 \(got 2\), or TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+    message = (
+        r"'--max-restarts' of torchrun must be 0 \(got 2\), or TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+    )
     with pytest.raises(ValueError, match=message):
         start_processes(options)
     monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
