@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from small_forecaster import fit_small, small_table
 
 HEAVY = ["tsl", "pytorch_lightning", "lightning", "pandas", "matplotlib", "networkx"]
 EXTENSIONS = ["torch_scatter", "torch_sparse"]
@@ -60,6 +61,20 @@ assert issubclass(LatentGNNModel, BaseModel)
 assert issubclass(LatentGNNPredictor, Predictor)
 """
     assert loaded(code, ["tsl", *EXTENSIONS]) == ["tsl", *EXTENSIONS]
+
+
+def test_a_forecast_of_the_command_takes_what_it_needs_only(tmp_path):
+    fit_small().save(tmp_path / "model")
+    small_table().rename_axis("time").to_csv(tmp_path / "readings.csv")
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+from tsl_latentgnn.__main__ import main
+main(["predict", "model", "readings.csv", "--out", "forecasts.csv"])
+"""
+    heavy = ["tsl", "pytorch_lightning", "lightning_fabric", "torchmetrics", "sklearn.linear_model"]
+    assert loaded(code, [*heavy, "matplotlib", "networkx", "tsl_latentgnn.engines"]) == []
+    assert (tmp_path / "forecasts.csv").stat().st_size > 0
 
 
 def test_the_demo_needs_what_its_extra_installs():

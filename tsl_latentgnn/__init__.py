@@ -2,7 +2,8 @@
 
 The names below are imported when they are first asked for: :mod:`tsl_latentgnn.nn` and
 :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN` need torch and torch_geometric only, while
-:class:`~tsl_latentgnn.models.LatentGNNModel` and :class:`~tsl_latentgnn.forecaster.Forecaster` bring in tsl.
+:class:`~tsl_latentgnn.models.LatentGNNModel` brings in tsl, and the training of a
+:class:`~tsl_latentgnn.forecaster.Forecaster` brings in Lightning and tsl.
 """
 
 from __future__ import annotations

@@ -49,14 +49,22 @@ def start_processes(options: Mapping[str, Any]) -> Fabric:
         Fabric: To agree with the other processes; of one process there is nothing to start.
 
     Raises:
-        ValueError: If the strategy forks this process, or the jobs of a sweep ask for several processes and
-            nothing but this command is there to start them.
+        ValueError: If the strategy forks this process or divides the model, the jobs of a sweep ask for several
+            processes and nothing but this command is there to start them, or ``torchrun`` is to start processes again
+            in a way in which they do not find each other.
     """
-    if any(word in str(options["strategy"]) for word in ("spawn", "fork", "notebook")):
+    strategy = str(options["strategy"])
+    if any(word in strategy for word in ("spawn", "fork", "notebook")):
         raise ValueError(
-            "'trainer.strategy' must be one that starts the command again, such as ddp "
-            f"(got {options['strategy']!r})."
+            f"'trainer.strategy' must be one that starts the command again, such as ddp (got {strategy!r})."
         )
+    if any(word in strategy for word in ("fsdp", "deepspeed", "model_parallel")):
+        # Nor does Lightning clip the norm of a divided gradient, or write its checkpoint through RunCheckpointIO.
+        raise ValueError(
+            f"'trainer.strategy' must be one with the whole model in each process, such as ddp (got {strategy!r}, "
+            "which divides weights; here they take a few MB, and memory goes to windows, which ddp divides)."
+        )
+    _check_restarts()
     places = ("accelerator", "devices", "num_nodes", "strategy")
     fabric = Fabric(**{name: options[name] for name in places})
     environment = getattr(fabric.strategy, "cluster_environment", None)
@@ -68,6 +76,19 @@ def start_processes(options: Mapping[str, Any]) -> Fabric:
         )
     fabric.launch()
     return fabric
+
+
+def _check_restarts() -> None:
+    """Refuse that processes which ``torchrun`` starts again read the addresses of those before them.
+
+    A store that outlives them still has those, and so the groups of the new ones cannot be formed.
+    """
+    restarts = os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")
+    if restarts != "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise ValueError(
+            f"'--max-restarts' of torchrun must be 0 (got {restarts}), or TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 be set "
+            "and --standalone or --rdzv_backend=c10d given, else processes that start again do not find each other."
+        )
 
 
 def keep_float16(trainer: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +21,7 @@ from tsl_latentgnn.forecaster.tuning import best_of, tune  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
 from pytorch_lightning import Callback  # noqa: E402
 from small_forecaster import QUICK, small_table  # noqa: E402
+from sqlalchemy.exc import IntegrityError  # noqa: E402
 
 
 def small(**options):
@@ -131,6 +135,53 @@ def test_two_processes_share_a_search(tmp_path, monkeypatch, capsys):
     assert len(numbers) in (8, 9)  # one more where both had one under way
 
 
+def test_a_trial_whose_process_was_killed_is_tried_once_more(tmp_path):
+    table, file = small_table(), tmp_path / "study.db"
+
+    def search(trials):
+        study = tune(small(), table, trials=trials, storage=f"sqlite:///{file}")
+        return [trial.state for trial in study.trials], [trial.params for trial in study.trials]
+
+    def be_killed():
+        pid = os.fork()
+        if pid == 0:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Forecaster, "fit", lambda *_, **__: os.kill(os.getpid(), 9))
+                with contextlib.suppress(BaseException):
+                    search(9)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
+        with contextlib.closing(sqlite3.connect(file)) as database, database:
+            database.execute(
+                "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-6 minutes')"
+            )
+
+    failed, complete = TrialState.FAIL, TrialState.COMPLETE
+    be_killed()
+    states, params = search(1)
+    assert states == [failed, complete]
+    assert params[0] == params[1]
+    be_killed()
+    be_killed()
+    states, params = search(3)
+    assert states == [failed, complete, failed, failed, complete]
+    assert params[2] == params[3] != params[4]
+    assert search(3) == (states, params)
+
+
+def test_a_trial_that_is_under_way_is_left_alone(tmp_path):
+    table, storage = small_table(), f"sqlite:///{tmp_path / 'study.db'}"
+    states = []
+
+    class Another(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            study = tune(small(), table, trials=1, storage=storage)
+            states.extend(trial.state for trial in study.trials)
+
+    tune(small(trainer_kwargs={"callbacks": [Another()]}), table, trials=2, storage=storage)
+    assert states == [TrialState.RUNNING, TrialState.COMPLETE]
+
+
 def test_the_command_trains_the_best(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small_table().rename_axis("time").to_csv("readings.csv")
@@ -183,6 +234,20 @@ def test_a_storage_that_cannot_be_opened(storage):
     with pytest.raises(ValueError, match="'storage' must be a database") as error:
         tune(small(), small_table(), storage=storage)
     assert "\n" not in str(error.value)
+
+
+def test_a_database_that_another_process_is_making(tmp_path, monkeypatch):
+    found, waited = [IntegrityError("create", {}, ValueError("alembic_version"))] * 2, []
+
+    def make(url, **options):
+        if found:
+            raise found.pop()
+        return optuna.storages.RDBStorage(url, **options)
+
+    monkeypatch.setattr(tuning, "RDBStorage", make)
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(sleep=waited.append))
+    study = tune(small(), small_table(), trials=1, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert (len(study.trials), waited) == (1, [1, 2])
 
 
 def test_nothing_left_open():

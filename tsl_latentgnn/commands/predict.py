@@ -17,7 +17,6 @@ import pandas as pd
 from .._checks import read_positive
 from .._ending import Ended, Whole
 from .._files import is_same_file
-from ..forecaster.checkpoint_forecaster import CheckpointForecaster
 from ..forecaster.readings import read_rows
 from ..forecaster.tables import Streamed, Write, open_writer
 from ..forecaster.windows import Row, roll
@@ -156,11 +155,11 @@ class _Prediction:
             raise ended
 
     def _load(self) -> Streamed:
-        if self.is_folder:
-            from ..forecaster import Forecaster
+        from ..forecaster import Forecaster
 
+        if self.is_folder:
             return Forecaster.load(self.options.model).streamed()
-        return CheckpointForecaster.from_checkpoint(self.options.model)
+        return Forecaster.from_checkpoint(self.options.model)
 
     def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:

@@ -6,9 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .large import sensor_parts, spread_out
 
@@ -85,6 +82,10 @@ def _linear(
     values: np.ndarray, profile: np.ndarray | None, window: int, horizon: int, training: np.ndarray
 ) -> _OfPart:
     """A ridge regression of each sensor's steps ahead on its window and profile, relative to its last reading."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     seen, ahead = np.arange(1 - window, 1), np.arange(1, horizon + 1)
 
     def inputs(filled: np.ndarray, last: np.ndarray, node: int, sensor: int, c: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,18 +18,7 @@ from ..engines.data_card import DATA_CARD, Card, check_channels
 from ..engines.scaling import undo_scaler
 from ..models import LatentGNNModel
 from ..nn.forecast import gaussian
-
-
-class Forecasts(NamedTuple):
-    """Forecasts of a batch of windows, in the unit of the readings.
-
-    Args:
-        mean: Forecast ``[b horizon n]``.
-        quantiles: Quantiles ``[b horizon n q]`` with a Gaussian likelihood, of no levels without.
-    """
-
-    mean: np.ndarray
-    quantiles: np.ndarray
+from .tables import Forecasts
 
 
 class CheckpointForecaster:

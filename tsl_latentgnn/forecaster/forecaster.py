@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ from .adaptive import forecast_adaptively
 from .backtest import Backtest, rolling_origins, score
 from .baselines import Baseline, baselines
 from .batches import Series, Windows
-from .checkpoint_forecaster import CheckpointForecaster
 from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
@@ -35,7 +34,9 @@ from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike
 from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
-from .training import loss_weights, train
+
+if TYPE_CHECKING:
+    from .checkpoint_forecaster import CheckpointForecaster
 
 #: Quantiles of a forecast, where no others are asked for.
 LEVELS = (0.05, 0.5, 0.95)
@@ -185,6 +186,8 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
+        from .training import loss_weights, train  # here, for it brings in Lightning
+
         horizon = self._check_arguments()
         readings, past, future, static = _tables(readings, past, future, static)
         names: Any = {"unique_id": unique_id, "ds": ds}
@@ -545,6 +548,8 @@ class Forecaster(BaseEstimator):
 
         See :class:`~tsl_latentgnn.forecaster.CheckpointForecaster`, which is returned.
         """
+        from .checkpoint_forecaster import CheckpointForecaster  # here, for it brings in tsl
+
         return CheckpointForecaster.from_checkpoint(path)
 
     def _say(self, text: str) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .checkpoint_forecaster import Forecasts
 from .clock import make_clock
 from .panel import Panel
 from .recipe import duration
-from .tables import Missing
+from .tables import Forecasts, Missing
 from .trained import Trained, level_name
 
 

@@ -8,17 +8,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 
 from .._ending import drop_output
 from .._files import replacing
-from .checkpoint_forecaster import Forecasts
 
 #: Numbers and words that stand for a missing reading.
 Missing = float | str | Sequence[float | str] | None
+
+
+class Forecasts(NamedTuple):
+    """Forecasts of a batch of windows, in the unit of the readings.
+
+    Args:
+        mean: Forecast ``[b horizon n]``.
+        quantiles: Quantiles ``[b horizon n q]`` with a Gaussian likelihood, of no levels without.
+    """
+
+    mean: np.ndarray
+    quantiles: np.ndarray
 
 
 class Streamed(Protocol):

@@ -5,18 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage
+from optuna.storages import JournalStorage, RDBStorage, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import MaxTrialsCallback, Study
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.base import clone
+from sqlalchemy.exc import DatabaseError
 
 from .._checks import check_int
 from .forecaster import MIN_WINDOWS, Forecaster
@@ -33,6 +39,10 @@ _OWN = ("window", "k_neighbors", "lr")
 #: Arguments that change how a training runs, not what it learns.
 _RUNNING = ("accelerator", "trainer_kwargs", "verbose")
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+#: Seconds from one sign of life of a trial in a database to the next, and those without one after which it is given up.
+HEARTBEAT, PATIENCE = 60, 300
+#: Of a trial, which other one's settings it has.
+_SECOND_TRY = "second try of"
 
 
 def tune(
@@ -68,7 +78,10 @@ def tune(
             end with one more each. (default: ``20``)
         storage (str, optional): Where the study is kept, so that it can go on and several processes can work on it: a
             database (``"sqlite:///study.db"``, not on a network drive), or the path of a journal file, which may be on
-            one. (default: ``None``, in memory)
+            one. In a database, a trial of which nothing was heard for five minutes, for its process was killed, fails
+            and is tried once more, when another begins or the study goes on; a process that was only suspended for so
+            long ends with an error. In a journal file it stays as it is, and does not count. (default: ``None``, in
+            memory)
         name (str): Of the study in the storage. (default: ``"tsl-latentgnn"``)
         **tables: Further arguments of :meth:`Forecaster.fit <tsl_latentgnn.Forecaster.fit>`.
 
@@ -108,15 +121,32 @@ def tune(
             ended = ", ended early" if trial.state == TrialState.PRUNED else ""
             print(f"Trial {trial.number}: {value}{ended}; {_words(trial.params)}", flush=True)
 
+    def end(study: Study, trial: FrozenTrial) -> None:
+        if _is_done(study, trials):
+            study.stop()
+
     if len(study.trials) == 0:
         study.enqueue_trial(_defaults(choices))
-    if len(study.get_trials(deepcopy=False, states=_DONE)) < trials:
-        study.optimize(
-            objective,
-            callbacks=[say, MaxTrialsCallback(trials, states=_DONE)],
-            catch=(FloatingPointError,),
-        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
+    if not _is_done(study, trials):
+        study.optimize(objective, callbacks=[say, end], catch=(FloatingPointError,))
     return study
+
+
+def _is_done(study: Study, trials: int) -> bool:
+    """Whether there are so many trials, and none that is to be tried again; the two tries of one count once."""
+    found = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs.get(_SECOND_TRY) for trial in found}
+    ended = sum(trial.state in _DONE and trial.number not in again for trial in found)
+    return ended >= trials and all(trial.state != TrialState.WAITING for trial in found)
+
+
+def _try_again(study: Study, trial: FrozenTrial) -> None:
+    """Once: what kills its process each time is the trial itself."""
+    if _SECOND_TRY not in trial.user_attrs:
+        study.enqueue_trial(trial.params, user_attrs={_SECOND_TRY: trial.number})
 
 
 def best_of(forecaster: Forecaster, study: Study) -> Forecaster:
@@ -212,6 +242,8 @@ def _open(storage: str | None, name: str, seed: int) -> Study:
     try:
         if storage is not None and "://" not in storage:
             where = JournalStorage(JournalFileBackend(os.fspath(storage)))
+        elif storage is not None:
+            where = _database(storage)
         return optuna.create_study(
             storage=where,
             study_name=name,
@@ -227,6 +259,26 @@ def _open(storage: str | None, name: str, seed: int) -> Study:
             "'storage' must be a database, such as sqlite:///study.db, or the path of a journal file (got "
             f"{storage!r}: {type(error).__name__}: {first})."
         ) from error
+
+
+def _database(url: str) -> RDBStorage:
+    """A database in which trials give signs of life; other processes that start just now may be making it."""
+    with warnings.catch_warnings():
+        # Experimental since 2.9, and the callback has another name since 4.9.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        make = partial(
+            RDBStorage,
+            url,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=PATIENCE,
+            failed_trial_callback=_try_again,
+        )
+        for wait in (1, 2):
+            with suppress(DatabaseError):
+                return make()
+            time.sleep(wait)
+        return make()
 
 
 def _check_same(study: Study, forecaster: Forecaster, panel: Panel) -> None:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 from tsl_latentgnn.engines import processes
 from tsl_latentgnn.engines.processes import EndTogether, SharedBatches, SharedLoss
 
+import psutil
 import pytest
 import torch
 from hydra.types import RunMode
@@ -89,24 +91,27 @@ def test_two_processes_reach_what_one_reaches(make_settings, command, la_dir, tm
     assert_same_weights(tmp_path / "run" / "last.ckpt", folder / "last.ckpt")
 
 
-def test_two_processes_end_together_and_go_on(make_settings, command, gpvar_dir, tmp_path):
-    arguments = (*RNN, *TWO, f"data_dir={gpvar_dir}")
-    env = {**os.environ, "PYTHONPATH": str(CONFIG_DIR.parents[1]), "OMP_NUM_THREADS": "1"}
-    started = [sys.executable, "-m", "benchmarks.forecasting", *arguments]
-    process = subprocess.Popen(started, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
-    try:
+def test_two_processes_end_together_and_go_on(make_settings, gpvar_dir, tmp_path):
+    arguments = ("-m", "benchmarks.forecasting", *RNN, *TWO, f"data_dir={gpvar_dir}")
+    with start(tmp_path, *arguments) as process:
         last = wait_for(tmp_path / "logs", "last.ckpt")
         process.send_signal(signal.SIGTERM)
         _, printed = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode == 143, printed[-4000:]
     assert printed.count("Ended by SIGTERM") == 1
 
-    # torchrun starts both processes, and neither knows the folder of the run.
-    epochs = f"epochs={torch.load(last, weights_only=True)['epoch'] + 3}"
-    launcher = ("--nproc_per_node=2", "-m", "benchmarks.forecasting")
-    command(*launcher, *arguments, epochs, "ckpt_path=last", module="torch.distributed.run")
+    # torchrun starts both processes, and neither knows the folder of the run. It starts them again after a kill.
+    epochs = f"epochs={torch.load(last, weights_only=True)['epoch'] + 12}"
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    more = (epochs, "ckpt_path=last")
+    own_store = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    before = last.stat().st_mtime_ns
+    with start(tmp_path, *torchrun, "--max-restarts=1", *arguments, *more, **own_store) as process:
+        wait_until(lambda: last.stat().st_mtime_ns > before)
+        psutil.Process(process.pid).children()[1].kill()
+        _, printed = process.communicate(timeout=120)
+    assert process.returncode == 0, printed[-4000:]
+    assert "exitcode: -9" in printed
     assert [*tmp_path.rglob("last.ckpt")] == [last]
     single = run_alone(make_settings(*RNN, epochs, data_dir=gpvar_dir))
     resumed, _ = read_records([tmp_path / "results.jsonl"])
@@ -115,13 +120,31 @@ def test_two_processes_end_together_and_go_on(make_settings, command, gpvar_dir,
     assert_same_weights(tmp_path / "run" / "last.ckpt", last)
 
 
+@contextmanager
+def start(folder, *arguments, **variables):
+    env = {**os.environ, "PYTHONPATH": str(CONFIG_DIR.parents[1]), "OMP_NUM_THREADS": "1"}
+    env |= variables
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def wait_for(folder, name):
+    wait_until(lambda: [*folder.rglob(name)])
+    return next(folder.rglob(name))
+
+
+def wait_until(done):
     for _ in range(900):
-        found = [*folder.rglob(name)]
-        if found:
-            return found[0]
+        if done():
+            return
         time.sleep(0.1)
-    raise AssertionError(f"no {name} in {folder}")
+    raise AssertionError("waited in vain")
 
 
 # ------------------------------------------------------------------------------ what they share
@@ -202,10 +225,32 @@ def test_a_sweep_starts_no_processes(monkeypatch):
     assert start_processes({**options, "devices": 1, "strategy": "auto"}).world_size == 1
 
 
+def test_restarts_on_the_store_of_those_before_are_refused(monkeypatch):
+    options = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    assert start_processes(options).world_size == 1
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    message = (
+        r"'--max-restarts' of torchrun must be 0 \(got 2\), or TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"
+    )
+    with pytest.raises(ValueError, match=message):
+        start_processes(options)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    assert start_processes(options).world_size == 1
+
+
 @pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_notebook"])
 def test_a_strategy_that_forks_is_refused(strategy):
     options = {"accelerator": "cpu", "devices": 2, "num_nodes": 1, "strategy": strategy}
     message = rf"'trainer.strategy' must be one that starts the command again.*\(got '{strategy}'\)"
+    with pytest.raises(ValueError, match=message):
+        start_processes(options)
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
+def test_a_strategy_that_divides_the_model_is_refused(strategy):
+    options = {"accelerator": "gpu", "devices": 2, "num_nodes": 1, "strategy": strategy}
+    message = rf"'trainer.strategy' must be one with the whole model .*\(got '{strategy}'"
     with pytest.raises(ValueError, match=message):
         start_processes(options)
 
