@@ -5,8 +5,9 @@ readings, MASE, the rank by MAE, CPU minutes and peak memory. Where the run has 
 and the file is still there, also the CRPS and the share of readings in the 90 % interval of a model with quantiles,
 and the p-value of the test of `Diebold and Mariano (1995) <https://doi.org/10.1080/07350015.1995.10524599>`_ that its
 absolute error is that of the best other model (the best peer, for ``--own``): two-sided, on the mean error of each
-window, with the variance and Student's distribution of :func:`tsl_latentgnn.graphs.edge_test`, lags up to
-``3 * horizon - 1``. A second table has the ranks by dataset, and their mean where a model has run on all of them.
+window, with the variance and Student's distribution of :func:`tsl_latentgnn.graphs.edge_test`, lags up to three times
+as many windows as forecast a step, less one. A second table has the ranks by dataset, and their mean where a model has
+run on all of them.
 """
 
 from __future__ import annotations
@@ -146,14 +147,15 @@ def make_tables(records: Iterable[Mapping[str, Any]], own: str = "latentgnn") ->
 def _line(row: Row, best: Row | None, reference: _Kept | None) -> list[str]:
     kept, p_value = _read_kept(row), None
     if kept is not None and reference is not None and row is not best:
-        lag = 3 * int(row.runs[0]["settings"]["horizon"]) - 1
-        p_value = diebold_mariano(kept.errors, reference.errors, lag)
+        settings = row.runs[0]["settings"]
+        overlap = -(-settings["horizon"] // settings["stride"])  # windows that forecast a step
+        p_value = diebold_mariano(kept.errors, reference.errors, 3 * overlap - 1)
     line = [row.dataset, row.model, row.label, str(len(row.runs)), str(row.rank)]
     for name in ("mae", "rmse", "mase"):
         values = [run["test"].get(name) for run in row.runs]
         line.append(mean_std([] if None in values else values))
     crps, held = (None, None) if kept is None else (kept.crps, kept.held)
-    line += [_show(crps, ".4f"), _show(held, ".1%").replace("%", " %"), _show(p_value, ".4f")]
+    line += [_show(crps, ".4f"), _show(held, ".1%").replace("%", " %"), _show_p(p_value)]
     for name, form in (("cpu_minutes", ",.2f"), ("peak_mib", ",.0f")):
         line.append(_show(mean_or_none([run.get(name) for run in row.runs]), form))
     return line
@@ -161,6 +163,10 @@ def _line(row: Row, best: Row | None, reference: _Kept | None) -> list[str]:
 
 def _show(value: float | None, form: str) -> str:
     return _DASH if value is None else format(value, form)
+
+
+def _show_p(value: float | None) -> str:
+    return "< 0.0001" if value is not None and value < 0.0001 else _show(value, ".4f")
 
 
 def _rank_table(rows: Sequence[Row]) -> str:

@@ -27,7 +27,7 @@ def record(dataset, model, mae, label=None, seed=1, forecasts=None, horizon=1, *
         "parameters": 7,
         "cpu_minutes": 1.5,
         "peak_mib": 600.0,
-        "settings": {"horizon": horizon, **more},
+        "settings": {"horizon": horizon, "stride": 1, **more},
         "forecasts": forecasts,
     }
 
@@ -160,3 +160,24 @@ def test_rows_that_look_alike_are_refused():
 def test_runs_without_a_test_score_are_refused():
     with pytest.raises(ValueError, match="'FILE' must hold scores of the test part"):
         make_tables([{**record("air", "ridge", 1.0), "test": {"mae": None}}])
+
+
+@pytest.mark.parametrize(("horizon", "stride", "lag"), [(6, 1, 17), (6, 3, 5), (7, 3, 8)])
+def test_lags_are_as_many_as_windows_overlap(tmp_path, horizon, stride, lag):
+    losses, records = [], []
+    for seed, size in ((1, 1.0), (2, 1.2)):
+        file = tmp_path / f"{seed}.parquet"
+        kept(file, seed, size=size)
+        losses.append(window_errors(read_part(file, "test", ("issued", "forecast", "truth"))))
+        records.append(record("air", f"m{seed}", size, forecasts=str(file), horizon=horizon))
+        records[-1]["settings"]["stride"] = stride
+    expected = naive_p_value(list(losses[1] - losses[0]), lag)
+    assert f" | {expected:.4f} | " in make_tables(records)
+
+
+def test_a_very_small_p_value_is_said_to_be_small(tmp_path):
+    records = []
+    for seed, size in ((1, 0.1), (2, 3.0)):
+        kept(tmp_path / f"{seed}.parquet", seed, size=size)
+        records.append(record("air", f"m{seed}", size, forecasts=str(tmp_path / f"{seed}.parquet")))
+    assert " | < 0.0001 | " in make_tables(records)
