@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks.report.kept import READERS
 from benchmarks.report.records import to_markdown
 
-_READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
 #: What a forecast is told by.
 _KEYS = ("part", "sensor", "channel", "issued", "time", "step")
 WEIGHTS = np.arange(21) / 20
@@ -44,7 +44,7 @@ def read_pair(files: Sequence[str]) -> pd.DataFrame:
 
 
 def _read(path: str) -> pd.DataFrame:
-    reader = _READERS.get(Path(path).suffix)
+    reader = READERS.get(Path(path).suffix)
     table = reader(path) if reader is not None and Path(path).is_file() else pd.DataFrame()
     if not {"part", "sensor", "step", "forecast", "truth"} <= set(table):
         raise ValueError(f"'FILE' must be a file of keep_forecasts (got {path!r}, which is none).")

@@ -51,7 +51,7 @@ def make_table(
     """
     check_name("split", split, SPLITS)
     check_name("metric", metric, METRICS)
-    rows = _group(records, ignore)
+    rows = group_runs(records, ignore)
     runs = [again[-1] for seeds in rows.values() for again in seeds.values()]
     marks = sorted({mark for run in runs for mark in run[split]["at"]}, key=_mark_order)
     labelled = any(label for _, _, label, _ in rows)
@@ -82,8 +82,8 @@ def make_table(
 _Rows = dict[tuple[str, str, str, str], dict[Any, list[Mapping[str, Any]]]]
 
 
-def _group(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]) -> _Rows:
-    """The records by dataset, model, label and settings as JSON, and by seed.
+def group_runs(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]) -> _Rows:
+    """Return the records by dataset, model, label and settings as JSON, and by seed; ``ignore`` is that of a table.
 
     Runs of other settings are no further seeds of the same experiment.
     """
@@ -128,9 +128,15 @@ def _errors(values: Sequence[float | None], metric: str) -> str:
     return mean_std(values)
 
 
-def _mean(values: Sequence[float | None], form: str) -> str:
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """Return the mean of what is there; ``None`` if nothing is."""
     numbers = [value for value in values if value is not None]
-    return format(statistics.fmean(numbers), form) if numbers else "\N{EN DASH}"
+    return statistics.fmean(numbers) if numbers else None
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    mean = mean_or_none(values)
+    return "\N{EN DASH}" if mean is None else format(mean, form)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -156,7 +162,7 @@ def find_ambiguities(records: Iterable[Mapping[str, Any]], ignore: Sequence[str]
     """In words, what a table of the records does not show: results that come again, and what tells like rows apart."""
     warnings = []
     groups: dict[str, list[dict[str, Any]]] = {}
-    rows = _group(records, ignore)
+    rows = group_runs(records, ignore)
     counts = [len(again) for seeds in rows.values() for again in seeds.values()]
     if sum(counts) > len(counts):
         warnings.append(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -142,19 +144,27 @@ def test_a_trial_whose_process_was_killed_is_tried_once_more(tmp_path):
         study = tune(small(), table, trials=trials, storage=f"sqlite:///{file}")
         return [trial.state for trial in study.trials], [trial.params for trial in study.trials]
 
+    def ask(query):
+        with contextlib.closing(sqlite3.connect(file, timeout=30)) as database, database:
+            return database.execute(query).fetchone()
+
+    def die(*_, **__):
+        silent = (
+            "SELECT 1 FROM trials WHERE trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)"
+        )
+        while ask(silent):  # another thread gives the sign of life
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def be_killed():
         pid = os.fork()
         if pid == 0:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(Forecaster, "fit", lambda *_, **__: os.kill(os.getpid(), 9))
-                with contextlib.suppress(BaseException):
-                    search(9)
+            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(BaseException):
+                patch.setattr(Forecaster, "fit", die)
+                search(9)
             os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -9
-        with contextlib.closing(sqlite3.connect(file)) as database, database:
-            database.execute(
-                "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-6 minutes')"
-            )
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        ask("UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-6 minutes')")
 
     failed, complete = TrialState.FAIL, TrialState.COMPLETE
     be_killed()
