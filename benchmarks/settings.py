@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from tsl_latentgnn._renamed import ARGUMENTS
 from tsl_latentgnn.models import PRESETS
 
 import yaml
@@ -241,10 +242,15 @@ def _to_plain(cfg: Any) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
+#: What the preset did before an option came, where that is not the option's default.
+BEFORE = {"differences": False}
+
+
 def complete_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under dotted names, with the defaults of keys that came after they were written."""
-    given = flatten(settings)
-    options = PRESETS["state"] if given.get("model.name") == "latentgnn" else {}
+    """Return settings under today's dotted names, with the defaults of keys that came after they were written."""
+    names = {f"model.hparams.{old}": f"model.hparams.{new}" for old, new in ARGUMENTS.items()}
+    given = {names.get(key, key): value for key, value in flatten(settings).items()}
+    options = {**PRESETS["state"], **BEFORE} if given.get("model.name") == "latentgnn" else {}
     defaults = {f"model.hparams.{name}": value for name, value in options.items()}
     return {**_default_settings(), **defaults, **given}
 

@@ -164,6 +164,19 @@ def test_a_key_that_came_later_has_its_default():
     assert "9.0000" in rows[1]
 
 
+def test_an_option_that_came_later_has_what_was_done_before():
+    def settings(**hparams):
+        return {"model": {"name": "latentgnn", "hparams": hparams}}
+
+    old = make_record(1, 1.0, settings=settings())
+    same = make_record(2, 3.0, settings=settings(differences=False, k_neighbors=8))
+    new = make_record(3, 9.0, settings=settings(differences=True))
+    _, _, *rows = make_table([old, same, new]).splitlines()
+    assert len(rows) == 2
+    assert "2.0000 ± 1.4142" in rows[0]
+    assert "9.0000" in rows[1]
+
+
 def test_runs_of_other_settings_are_no_further_seeds():
     runs = [make_record(1, 1.0, settings={"epochs": 9, "lr": 0.1})]
     runs += [make_record(2, 3.0, settings={"lr": 0.1, "epochs": 9})]
