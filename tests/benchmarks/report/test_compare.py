@@ -11,6 +11,8 @@ from scipy.stats import t as student
 
 from benchmarks.report.compare import diebold_mariano, main, make_tables, rank_rows
 from benchmarks.report.kept import quantile_scores, read_part, window_errors
+from benchmarks.report.records import read_records
+from benchmarks.settings import CONFIG_DIR
 
 DASH = "\N{EN DASH}"
 
@@ -181,3 +183,14 @@ def test_a_very_small_p_value_is_said_to_be_small(tmp_path):
         kept(tmp_path / f"{seed}.parquet", seed, size=size)
         records.append(record("air", f"m{seed}", size, forecasts=str(tmp_path / f"{seed}.parquet")))
     assert " | < 0.0001 | " in make_tables(records)
+
+
+def test_the_page_holds_the_rows_of_the_lines():
+    results = CONFIG_DIR.parent / "results"
+    page = (results / "datasets.md").read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.split("|")[1:7]] for line in page.splitlines()]
+    rows = rank_rows(read_records([results / "datasets.jsonl"]))
+    assert len({row.dataset for row in rows}) >= 3
+    for row in rows:
+        mae = f"{row.mean('mae'):.4f}"
+        assert [row.dataset, row.model, row.label, "1", str(row.rank), mae] in lines

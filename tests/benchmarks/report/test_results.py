@@ -311,6 +311,7 @@ def test_table_refuses_unknown_names(arguments):
     [
         "ablation",
         "calibration",
+        "datasets",
         "dirty_data",
         "gpvar_cadence",
         "graph_recovery",

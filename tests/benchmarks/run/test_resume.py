@@ -256,7 +256,7 @@ def comparable(path):
     """What a checkpoint holds, without what tells runs apart: paths, times and the name of the run."""
     checkpoint = read_checkpoint(path, "ckpt_path")
     callbacks = checkpoint["callbacks"]
-    del callbacks["EpochTimer"], callbacks["RunState"]["run_id"]
+    del callbacks["EpochTimer"], callbacks["MinutesCap"], callbacks["RunState"]["run_id"]
     best = best_state(checkpoint)
     best["best_model_path"] = Path(best["best_model_path"]).name
     for key in ("dirpath", "best_k_models", "kth_best_model_path", "last_model_path"):
