@@ -126,7 +126,8 @@ def measure(worker: Worker, system: System, method: str, limit: float) -> dict[s
         if worker.run(method, source, goal, limit):
             with np.load(goal) as held:
                 return {**facts, **score(system, dict(held))}
-    nothing = "seconds peak_mib order scores found further mse floor variance".split()
+    nothing = ["seconds", "peak_mib", "order", "scores", "found", "further"]
+    nothing += ["mse", "floor", "variance"]
     return {**facts, "limited": True, **dict.fromkeys(nothing)}
 
 
