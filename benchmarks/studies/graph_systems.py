@@ -126,8 +126,8 @@ def measure(worker: Worker, system: System, method: str, limit: float) -> dict[s
         if worker.run(method, source, goal, limit):
             with np.load(goal) as held:
                 return {**facts, **score(system, dict(held))}
-    nothing = ("seconds", "peak_mib", "order", "scores", "found", "further")
-    nothing += ("mse", "floor", "variance")
+    nothing = ["seconds", "peak_mib", "order", "scores", "found", "further"]
+    nothing += ["mse", "floor", "variance"]
     return {**facts, "limited": True, **dict.fromkeys(nothing)}
 
 
@@ -138,8 +138,9 @@ def score(system: System, held: Mapping[str, Any]) -> dict[str, Any]:
     edges, true = held.get("edges"), system.graph
     off_diagonal = ~np.eye(len(true), dtype=bool)
     facts["found"] = None if edges is None else int((edges & off_diagonal).sum())
-    unknown = edges is None or system.further is None
-    facts["further"] = None if unknown else int((edges & system.further).sum())
+    facts["further"] = None
+    if edges is not None and system.further is not None:
+        facts["further"] = int((edges & system.further).sum())
     facts["scores"] = None
     if true.any():
         ranked = np.asarray(held["scores"], np.float64)
