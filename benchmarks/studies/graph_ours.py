@@ -12,6 +12,7 @@ import pandas as pd
 
 from benchmarks.studies.graph_peers import LEVEL, Found
 
+WINDOW = 4
 #: Windows that are tested together.
 _BATCH = 64
 #: Share of the steps before the test part that choose the epoch.
@@ -39,6 +40,7 @@ def learn(preset: str, series: np.ndarray, start: int, seed: int = 0) -> tuple[F
     frame = pd.DataFrame(series, clock, names)
     forecaster = Forecaster(
         horizon=1,
+        window=WINDOW,
         preset=preset,
         likelihood="gaussian",
         val_size=_VALIDATION,
@@ -50,11 +52,11 @@ def learn(preset: str, series: np.ndarray, start: int, seed: int = 0) -> tuple[F
     model = forecaster.model_
     inputs = model.recipe.series(read_panel(frame, like=model.recipe))
     unseen = np.arange(start - round(_VALIDATION * start) - 1, len(series) - 1)
-    windows = Windows(inputs, unseen, model.window, 1)
+    windows = Windows(inputs, unseen, WINDOW, 1)
     test = edge_test(model.network, windows.loader(_BATCH), fdr=LEVEL)
     scores, edges = np.full((2, len(names), len(names)), -1.0)
     # A pair that has no weight at all comes last.
     scores[test.target, test.source] = -test.p_value
     edges[test.target, test.source] = test.kept
     forecast = model.forecast(inputs, np.arange(start - 1, len(series) - 1)).mean
-    return Found(scores, edges > 0, model.window), forecast[:, 0, :, 0]
+    return Found(scores, edges > 0, WINDOW), forecast[:, 0, :, 0]

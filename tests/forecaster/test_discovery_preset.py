@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.commands.fit import add_options, make_forecaster
-from tsl_latentgnn.forecaster.settings import choose_settings, default_window
+from tsl_latentgnn.forecaster.settings import choose_settings
 
 import numpy as np
 import pandas as pd
@@ -52,17 +52,10 @@ def test_settings_of_the_preset():
     assert fitted.settings_.k_neighbors is None
     assert choose_settings((50, 1), 4, 1400, "discovery").batch_size == 32
     chosen = choose_settings((50, 1), 4, 1400, "discovery")
-    assert 1150 <= chosen.epochs * chosen.epoch_steps <= 1200
-    assert chosen.lr == 0.01
-    assert choose_settings((50, 1), 4, 1400).lr == 0.005
-    hour = pd.Timedelta("1h")
-    assert [default_window(hour, n, "discovery") for n in (1, 12)] == [8, 12]
-    assert default_window(hour, 1) == 24
+    assert 750 <= chosen.epochs * chosen.epoch_steps <= 800
     assert choose_settings((50, 1), 4, 1400, "discovery", batch_size=64).batch_size == 64
     assert "all sources of each sensor" in fitted.settings_.summary()
-    conv = fitted.model_.network.graph_encoder.convs[0]
-    assert conv.learner.signed
-    assert conv.lin_gate is not None
+    assert fitted.model_.network.graph_encoder.convs[0].learner.signed
     few = fit_small(preset="discovery", k_neighbors=2)
     assert few.model_.network.graph_encoder.convs[0].k_neighbors == 2
     plain = fit_small()

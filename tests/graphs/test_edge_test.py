@@ -316,12 +316,9 @@ def test_kinds_of_batches_and_models():
 
 
 @torch.no_grad()
-def test_loss_and_margin_are_by_the_kind_of_weights():
+def test_the_margin_is_by_the_kind_of_weights_and_loss():
     batches = [make_batch(20, 0.0)]
     signed = make_network(weights="signed", likelihood="gaussian")
-    for network, loss in ((signed, "squared"), (make_network(), "absolute")):
-        expected = edge_test(network, batches, loss=loss)
-        np.testing.assert_array_equal(edge_test(network, batches).p_value, expected.p_value)
     found = {loss: edge_test(signed, batches, loss=loss).margin for loss in LOSS}
     assert found == {"absolute": 0.02, "squared": 0.02, "own": 0.0}
     assert edge_test(signed, batches, margin=0.1).margin == 0.1

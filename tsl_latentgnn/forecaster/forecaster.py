@@ -64,7 +64,7 @@ class Forecaster(BaseEstimator):
     Args:
         horizon (int): Steps to forecast. (default: ``12``)
         window (int, optional): Steps that a forecast sees. (default: a day of hourly readings, and at least 12 steps
-            and the horizon; with ``preset="discovery"`` 8 steps, and at least the horizon)
+            and the horizon)
         freq (str, optional): Step of the clock, as pandas writes it. (default: the most usual one of the readings)
         likelihood (str, optional): ``"quantile"``, ``"gaussian"``, ``"student_t"``, or ``None`` for the absolute error
             alone. All give quantiles, with widths that held on the validation part.
@@ -195,7 +195,7 @@ class Forecaster(BaseEstimator):
         panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
         del readings  # a large table that was read from a file
         self._say(panel.summary())
-        window = self.window or default_window(duration(panel.freq), horizon, self.preset)
+        window = self.window or default_window(duration(panel.freq), horizon)
         rows = len(panel.index)
         held_out = max(round(self.val_size * rows), horizon)
         training = np.arange(window - 1, rows - held_out - horizon)

@@ -15,9 +15,8 @@ _DAY = pd.Timedelta(days=1)
 MAX_STEPS, MIN_STEPS = 1200, 600
 #: Epochs that these are cut into, at least, so that there are some to choose from.
 MIN_EPOCHS = 10
-#: Where the graph is to be read: optimizer steps of a training and windows of each, for of more passes it learns the
-#: noise; the largest learning rate; and the window, for what a long past of its own says of a target hides its sources.
-DISCOVERY_STEPS, DISCOVERY_BATCH, DISCOVERY_LR, DISCOVERY_WINDOW = 1200, 32, 0.01, 8
+#: Optimizer steps of a training whose graph is to be read, and windows of each: of more passes it learns the noise.
+DISCOVERY_STEPS, DISCOVERY_BATCH = 800, 32
 #: Readings (windows x sensors x steps) that an optimizer step sees, about.
 STEP_READINGS = 40_000
 #: From this many sensors on, the static scores are a product of two thin matrices.
@@ -67,13 +66,8 @@ class Settings:
         )
 
 
-def default_window(step: pd.Timedelta, horizon: int, preset: str = "state") -> int:
-    """A day of hourly readings, the last hour of five-minute ones; never less than the horizon, or than 12.
-
-    With ``preset="discovery"`` it is 8 steps, and never less than the horizon.
-    """
-    if preset == "discovery":
-        return max(DISCOVERY_WINDOW, horizon)
+def default_window(step: pd.Timedelta, horizon: int) -> int:
+    """A day of hourly readings, the last hour of five-minute ones; never less than the horizon, or than 12."""
     window = max(12, horizon)
     per_day = round(_DAY / step) if step < _DAY else 7
     return per_day * -(-window // per_day) if per_day <= 48 else window
@@ -106,7 +100,7 @@ def choose_settings(
         "epochs": epochs,
         "epoch_steps": epoch_steps,
         "patience": max(5, epochs // 2),
-        "lr": DISCOVERY_LR if discovery else 0.005,
+        "lr": 0.005,
         "k_neighbors": None if discovery else min(8, nodes),
         "static": "full" if discovery or nodes <= FULL_STATIC else 16,
         "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,

@@ -196,8 +196,7 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
     """Values of what the forecaster leaves open."""
     horizon, rows, nodes = forecaster.horizon, len(panel), len(panel.sensors)
     held_out = max(round(forecaster.val_size * rows), horizon)
-    check_int("horizon", horizon, 1)
-    window = default_window(duration(panel.freq), horizon, forecaster.preset)
+    window = default_window(duration(panel.freq), check_int("horizon", horizon, 1))
     longest = rows - held_out - horizon - (MIN_WINDOWS - 1)
     choices: dict[str, Sequence[Any]] = {
         # The default one in any case: where it is too long, the training says so.

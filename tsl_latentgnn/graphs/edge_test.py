@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOSSES = ("absolute", "squared", "own")
-#: Share of its loss that a target must lose without an edge of signed weight, where no other is given.
+#: Share of its error that a target must lose without an edge of signed weight, where no other is given.
 MARGIN = 0.02
 
 
@@ -112,7 +112,7 @@ def edge_test(
     batches: Iterable[Any],
     fdr: float = 0.05,
     *,
-    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "absolute",
     lag: int | None = None,
     margin: float | None = None,
 ) -> EdgeTest:
@@ -160,11 +160,10 @@ def edge_test(
             on. Each batch is ``(inputs, y)`` or a dict of the inputs and ``"y"``, with ``y`` ``[b horizon n c]`` in the
             scale of the forecast and NaN where a reading is missing; for a Predictor it is tsl's.
         fdr (float): False discovery rate, in :math:`(0, 1)`. (default: ``0.05``)
-        loss (str or callable, optional): ``"absolute"`` or ``"squared"`` error, ``"own"``, the loss of the model's
-            likelihood in the scale of the model (:meth:`Forecast.loss <tsl_latentgnn.models.Forecast.loss>`), or a
-            function of forecast and ``y`` that returns the loss of each value. The loss of a window is the mean over
-            the readings that are there. ``None`` is the squared error of a model with signed weights, which finds more
-            where the noise is about normal, else the absolute one, which minds outliers less. (default: ``None``)
+        loss (str or callable): ``"absolute"`` or ``"squared"`` error, ``"own"``, the loss of the model's likelihood in
+            the scale of the model (:meth:`Forecast.loss <tsl_latentgnn.models.Forecast.loss>`), or a function of
+            forecast and ``y`` that returns the loss of each value. The loss of a window is the mean over the readings
+            that are there. (default: ``"absolute"``)
         lag (int, optional): Largest lag :math:`L`, at least ``horizon - 1``: forecasts that overlap have errors in
             common up to there. As the weights of the lags fall to 0, more are needed; ``None`` is
             ``3 * horizon - 1``. (default: ``None``)
@@ -182,15 +181,13 @@ def edge_test(
     """
     if not 0.0 < check_float("fdr", fdr) < 1.0:
         raise ValueError(f"'fdr' must be in (0, 1) (got {fdr!r}).")
-    network, read = _reader(model)
-    signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
-    if loss is None:
-        loss = "squared" if signed else "absolute"
     if not callable(loss):
         check_choice("loss", loss, LOSSES)
+    network, read = _reader(model)
     overlap = network.horizon - 1
     lag = 3 * network.horizon - 1 if lag is None else check_int("lag", lag, overlap)
     if margin is None:
+        signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
         margin = MARGIN if signed and loss in ("absolute", "squared") else 0.0
     margin = check_float("margin", margin, 0.0)
     _check_order(batches)

@@ -27,13 +27,12 @@ from .._renamed import ARGUMENTS, rename_arguments
 #: or samples of a faster process, the edges are those of several of its steps at once, ways through other nodes with
 #: them.
 PRESETS: dict[str, dict[str, Any]] = {
-    # To read the graph: one layer, whose edges are the direct ones, of weights that can be zero. The gate lets what a
-    # source does depend on its target, as with a pull by the difference of two phases.
+    # To read the graph: one layer, whose edges are the direct ones, of weights that can be zero.
     "discovery": {
         "hidden_size": 32,
         "weights": "signed",
         "heads": 2,
-        "gate": True,
+        "gate": False,
         "k_neighbors": None,
         "add_self_loops": False,
         "latent_layers": 1,
