@@ -48,8 +48,8 @@ _LEGEND = (
     "edges tested on what it was not trained on. The order of the peers is that of the least BIC, at most 4. FDR "
     "is the share of the found edges that are false, SHD the number of edges to add, to remove or to turn round. "
     "Two hops is how many of the false edges the equation of their target reads all the same, the neighbors of its "
-    "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation on the "
-    "same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "
+    "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation "
+    "on the same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "
     "libraries."
 )
 
@@ -112,7 +112,8 @@ def measure(worker: Worker, system: System, method: str, limit: float) -> dict[s
     Returns:
         dict: ``limited``, whether it was ended, in which case the rest is ``None``; ``seconds``; ``peak_mib``, beyond
         the libraries; ``order``; ``scores`` of :func:`tsl_latentgnn.graphs.recovery`; ``found``, the number of edges;
-        ``further``, how many of them are none, though the equation of the target reads the source; ``mse`` and ``floor`` of the forecasts of the test part and ``variance`` of its readings.
+        ``further``, how many of them are none, though the equation of the target reads the source; ``mse`` and
+        ``floor`` of the forecasts of the test part and ``variance`` of its readings.
 
     Raises:
         RuntimeError: If the method fails; the message is its own.
