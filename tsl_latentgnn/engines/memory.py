@@ -20,9 +20,10 @@ _PER_WEIGHT = 3
 class MemoryWarning(Callback):
     """Warns before the first step of a training that is about to take more memory than there is, and says what to do.
 
-    What autograd keeps of one window and of two is measured; the rest of the batch takes as much for each as the second
-    one. To that come the gradients and the moments of Adam, and, uncounted, what the process takes itself. The random
-    numbers of the training stay the same. It is for tsl's ``Predictor`` and data module.
+    What autograd keeps of two windows and of three is measured, for there are networks that cannot be trained on one;
+    the rest of the batch takes as much for each as the third one. To that come the gradients and the moments of Adam,
+    and, uncounted, what the process takes itself. The random numbers of the training stay the same. It is for tsl's
+    ``Predictor`` and data module.
 
     Attributes:
         bytes (int): The estimate, after the training has begun.
@@ -42,9 +43,9 @@ class MemoryWarning(Callback):
         buffers = {name: value.clone() for name, value in pl_module.named_buffers()}
         try:
             with trainer.precision_plugin.forward_context():
-                one, two = (
-                    _kept_bytes(pl_module, windows[torch.arange(count)], available)
-                    for count in (1, 2)
+                two, three = (
+                    _kept_bytes(pl_module, windows[torch.arange(count) % len(windows)], available)
+                    for count in (2, 3)
                 )
         finally:
             set_random_states(states)
@@ -52,7 +53,7 @@ class MemoryWarning(Callback):
                 value.data.copy_(buffers[name])
         size = batch.batch_size
         weights = sum(p.numel() * p.element_size() for p in pl_module.parameters())
-        fixed, each = _PER_WEIGHT * weights + 2 * one - two, max(1, two - one)
+        fixed, each = _PER_WEIGHT * weights + 3 * two - 2 * three, max(1, three - two)
         self.bytes = fixed + size * each
         if self.bytes > available:
             fits = max(0, (available - fixed) // each)
