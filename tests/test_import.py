@@ -50,6 +50,14 @@ Seq2SeqLatentGNN(1, 4, 5, 2)(torch.randn(1, 3, 5, 1))
     assert loaded(code, ["tsl", "pytorch_lightning", *ours, *stand_ins()]) == []
 
 
+def test_what_is_imported_on_demand_is_in_the_list_of_names():
+    code = """
+import tsl_latentgnn.forecaster
+assert set(tsl_latentgnn.forecaster.__all__) <= set(dir(tsl_latentgnn.forecaster))
+"""
+    assert loaded(code, ["tsl_latentgnn.forecaster.forecaster", *HEAVY]) == []
+
+
 @pytest.mark.tsl
 def test_the_tsl_model_and_engine_import_tsl_when_they_are_asked_for():
     code = """
