@@ -17,7 +17,7 @@ SIZES = {"b": 2, "t": 5, "n": 7, "horizon": 3, "h": 16}
 LETTERS = {size: letter for letter, size in SIZES.items()} | {SIZES["b"] * SIZES["n"]: "b·n"}
 #: What each part does.
 ROLES = {
-    "input_encoder": "readings, differences, which\nare missing, covariates, sensor embedding",
+    "input_encoder": "readings, differences,\nwhich are missing,\ncovariates, embedding",
     "spectral_encoder": "low frequencies\nof time and sensors",
     "temporal_encoder": "the window\nof each sensor",
     "graph_encoder": "messages along\nthe learned graph",
