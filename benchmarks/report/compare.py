@@ -2,8 +2,8 @@ r"""All models on all datasets in one table: ``python -m benchmarks compare FILE
 
 A row is a dataset, a model and a label, with means over its seeds on the test part: MAE and RMSE in the unit of the
 readings, MASE, the rank by MAE, CPU minutes and peak memory. Where the run has kept its forecasts (``keep_forecasts``),
-and the file is still there, also the CRPS and the share of readings in the 90 % interval of a model with quantiles,
-and the p-value of the test of `Diebold and Mariano (1995) <https://doi.org/10.1080/07350015.1995.10524599>`_ that its
+and the file is still there, also the CRPS and the share of readings in the 90 % interval, by the quantiles of the model
+or, of one without, those of its errors on the validation part (:func:`benchmarks.report.kept.add_quantiles`), and the p-value of the test of `Diebold and Mariano (1995) <https://doi.org/10.1080/07350015.1995.10524599>`_ that its
 absolute error is that of the best other model (the best peer, for ``--own``): two-sided, on the mean error of each
 window, with the variance and Student's distribution of :func:`tsl_latentgnn.graphs.edge_test`, lags up to three times
 as many windows as forecast a step, less one. A second table has the ranks by dataset, and their mean where a model has
@@ -23,7 +23,13 @@ from tsl_latentgnn.graphs.moments import RunningMeans
 import numpy as np
 import pandas as pd
 
-from benchmarks.report.kept import quantile_scores, read_part, window_errors
+from benchmarks.report.kept import (
+    add_quantiles,
+    has_quantiles,
+    quantile_scores,
+    read_part,
+    window_errors,
+)
 from benchmarks.report.records import read_records, to_markdown, to_number
 from benchmarks.report.table import group_runs, mean_or_none, mean_std
 
@@ -114,8 +120,13 @@ def _read_kept(row: Row) -> _Kept | None:
         return None
     errors, scores = [], []
     for path in paths:
-        table = read_part(str(path), "test", ("issued", "forecast", "truth"))
+        table, held_out = (
+            read_part(str(path), part, ("issued", "sensor", "step", "forecast", "truth"))
+            for part in ("test", "val")
+        )
         errors.append(window_errors(table))
+        if not has_quantiles(table):
+            table = add_quantiles(table, held_out)
         scores.append(quantile_scores(table))
     crps, held = (mean_or_none(values) for values in zip(*scores, strict=True))
     return _Kept(pd.concat(errors, axis=1).mean(axis=1), crps, held)

@@ -10,7 +10,13 @@ import pytest
 from scipy.stats import t as student
 
 from benchmarks.report.compare import diebold_mariano, main, make_tables, rank_rows
-from benchmarks.report.kept import quantile_scores, read_part, window_errors
+from benchmarks.report.kept import (
+    LEVELS,
+    add_quantiles,
+    quantile_scores,
+    read_part,
+    window_errors,
+)
 from benchmarks.report.records import read_records
 from benchmarks.settings import CONFIG_DIR
 
@@ -90,7 +96,7 @@ def test_losses_of_other_windows_are_refused():
 
 
 def test_crps_is_twice_the_mean_pinball_loss(tmp_path):
-    levels = (0.05, 0.5, 0.95)
+    levels = [round(0.05 * place, 2) for place in range(1, 20)]
     own = kept(tmp_path / "one.parquet", 1, quantiles=levels)
     table = read_part(tmp_path / "one.parquet", "test", ("issued", "forecast", "truth"))
     crps, held = quantile_scores(table)
@@ -103,6 +109,28 @@ def test_crps_is_twice_the_mean_pinball_loss(tmp_path):
     assert crps == pytest.approx(2 * np.mean(losses), rel=1e-6)
     assert held == pytest.approx(np.mean(inside))
     assert quantile_scores(table[["truth", "forecast"]]) == (None, None)
+    few = table[["truth", "q05", "q95"]]  # no CRPS to compare with one over more levels
+    assert quantile_scores(few) == (None, pytest.approx(held))
+
+
+def test_a_model_without_quantiles_has_those_of_its_errors():
+    rng = np.random.default_rng(3)
+    rows = {"sensor": np.tile(["a", "b", "b"], 50), "channel": np.tile([0, 0, 1], 50), "step": 1}
+    held_out = pd.DataFrame(rows).assign(forecast=rng.normal(size=150))
+    held_out["truth"] = held_out["forecast"] + rng.normal(size=150) * (1 + held_out["channel"])
+    new = pd.DataFrame({"sensor": ["b", "c", "a"], "channel": [1, 0, 0], "step": [1, 1, 1]})
+    new = new.assign(forecast=[1.0, 2.0, 3.0], truth=0.0)
+    found = add_quantiles(new, held_out)
+    for place, row in new.iterrows():
+        errors = [
+            one.truth - one.forecast
+            for one in held_out.itertuples()
+            # Nothing is known of c, so that it has the errors of all.
+            if row.sensor == "c" or (one.sensor, one.channel) == (row.sensor, row.channel)
+        ]
+        for level in LEVELS:
+            expected = row.forecast + np.quantile(errors, level)
+            assert found[f"q{100 * level:02.0f}"][place] == pytest.approx(expected)
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
@@ -144,9 +172,11 @@ def test_the_tables(tmp_path, capsys):
     ]
     assert rows[1][10] == f"{naive_p_value(list(losses[0] - losses[1]), 2):.4f}"
     assert [row[10] for row in rows if row is not rows[1]] == [DASH] * 4
-    assert rows[1][8] != DASH
+    assert rows[1][8] == DASH  # of two levels
     assert rows[1][9].endswith(" %")
-    assert rows[0][8:10] == [DASH, DASH]
+    assert float(rows[0][8]) > 0  # by its errors on the validation part
+    assert rows[0][9].endswith(" %")
+    assert rows[2][8:10] == [DASH, DASH]  # its file is gone
     ranks = [line.split(" | ")[2:] for line in second.splitlines()[2:]]
     assert ranks == [["1", "1", "1.00 |"], ["2", "2", "2.00 |"], ["3", DASH, f"{DASH} |"]]
 
