@@ -50,6 +50,7 @@ def test_the_edges_of_a_system_with_negative_weights(tmp_path):
 def test_settings_of_the_preset():
     fitted = fit_small(preset="discovery", likelihood="gaussian")
     assert fitted.settings_.k_neighbors is None
+    assert fitted.model_.network.lag_path is None
     assert choose_settings((50, 1), 4, 1400, "discovery").batch_size == 32
     chosen = choose_settings((50, 1), 4, 1400, "discovery")
     assert 750 <= chosen.epochs * chosen.epoch_steps <= 800

@@ -223,6 +223,15 @@ def test_a_damaged_folder_is_refused(fitted, readings, tmp_path, spoil):
         Forecaster.load(tmp_path)
 
 
+def test_all_readings_of_a_window_of_a_day_add_to_the_forecast_directly(fitted, readings):
+    path = fitted.model_.network.lag_path
+    assert path.lags == fitted.model_.window
+    assert path.weight.abs().sum() > 0  # as learned
+    for others in ({"model_kwargs": {"lags": None}}, {"window": 23}):
+        without = Forecaster(**QUICK, **others).fit(readings[:200])
+        assert without.model_.network.lag_path is None
+
+
 def test_likelihoods_and_seeds(readings):
     for likelihood in ("gaussian", "student_t", None):
         first, again = (

@@ -109,6 +109,14 @@ def reference(network, x, u=None, input_mask=None, u_future=None, targets=None, 
             forced,
         )
     y = y + origin.unsqueeze(1)
+    lags = 0 if network.lag_path is None else network.lag_path.lags
+    for lag in range(1, lags):  # what each of the last readings adds by itself
+        for b in range(batch):
+            for n in range(nodes):
+                for c in range(size):
+                    if known[b, steps - 1 - lag, n, c]:
+                        change = float(x[b, steps - 1 - lag, n, c] - last[b * nodes + n, c])
+                        y[b * nodes + n, :, c] += change * weights["lag_path.weight"][:, -lag, c]
 
     mean = torch.zeros(batch, network.horizon, nodes, size, dtype=torch.double)
     scale = torch.zeros_like(mean)
@@ -172,6 +180,8 @@ OPTIONS = [
     {"k_neighbors": None, "heads": 2, "static": 2},
     {"graph_at": "state"},
     {"graph_at": "state", "differences": False},
+    {"graph_at": "state", "lags": 4, "output_size": 2, "decoder": "direct"},
+    {"lags": 3, "residual": True, "likelihood": "gaussian"},
     {
         "graph_at": "state",
         "decoder": "direct",

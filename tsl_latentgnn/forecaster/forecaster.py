@@ -87,7 +87,8 @@ class Forecaster(BaseEstimator):
         preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
             ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
             neither can show is said there. (default: ``"state"``)
-        model_kwargs (dict, optional): Further arguments of the network. (default: ``None``)
+        model_kwargs (dict, optional): Further arguments of the network. Its ``lags`` are by default all readings of a
+            window that holds a season, such as the day of hourly ones, with the preset ``"state"``. (default: ``None``)
         seed (int): Of the weights and the order of the windows. (default: ``0``)
         accelerator (str): As Lightning's ``Trainer`` has it. (default: ``"auto"``)
         trainer_kwargs (dict, optional): Further arguments of Lightning's ``Trainer``. (default: ``None``)
@@ -339,6 +340,9 @@ class Forecaster(BaseEstimator):
             "preset": self.preset,
         }
         given = dict(self.model_kwargs or {})
+        season = recipe.season or 0
+        if self.preset == "state" and 1 < season <= settings.window:
+            given.setdefault("lags", settings.window)  # further back than a recurrence carries
         if self.new_sensors:
             if recipe.static is None:
                 raise ValueError("'static' must be given with new_sensors=True (got None).")

@@ -28,6 +28,7 @@ from .._renamed import OldNames
 from ..nn.forecast import Forecast
 from ..nn.fourier import CustomFourierLayer
 from ..nn.functional.modules import weight_dtype
+from ..nn.lag_path import LagPath
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
@@ -51,6 +52,7 @@ class Seen(NamedTuple):
         last: Last reading of each sequence ``[b * n, c]``.
         u_future: Known covariates of the future steps ``[b horizon n f]``.
         recurrence: What the recurrence returned, with ``graph_at="state"``.
+        gain: What the last readings add to the forecast ``[b horizon n output_size]``, with ``lags``.
     """
 
     h: Tensor
@@ -58,6 +60,7 @@ class Seen(NamedTuple):
     last: Tensor
     u_future: Tensor | None
     recurrence: tuple[Tensor, tuple[Tensor, Tensor]] | None
+    gain: Tensor | None = None
 
 
 class LatentForecaster(OldNames, Module):
@@ -71,7 +74,8 @@ class LatentForecaster(OldNames, Module):
     3. **Latent graph**: :class:`~tsl_latentgnn.nn.LatentGraphEncoder`, on every time step of the input, or once per
        window on the final recurrent state.
     4. **Sequence to sequence**: :class:`~tsl_latentgnn.nn.LSTMEncoder` over the time steps of each node, then
-       :class:`~tsl_latentgnn.nn.AttendingDecoder` or :class:`~tsl_latentgnn.nn.HorizonReadout`.
+       :class:`~tsl_latentgnn.nn.AttendingDecoder` or :class:`~tsl_latentgnn.nn.HorizonReadout`. With ``lags`` the last
+       readings have a path of their own to the forecast, :class:`~tsl_latentgnn.nn.LagPath`.
     5. **Smoothing**: :class:`~tsl_latentgnn.nn.ConvSmoother`, then :class:`~tsl_latentgnn.nn.GaussianSmoothingLayer`,
        over the decoded steps.
 
@@ -137,6 +141,9 @@ class LatentForecaster(OldNames, Module):
         differences (bool): Whether the difference :math:`x_t - x_T` of each reading to the last one of its window is
             an input beside the reading, so that what a window does is told apart from the level that it does it at.
             (default: ``True``)
+        lags (int, optional): Number of last readings that also add to the forecast directly, each with a weight of its
+            own, see :class:`~tsl_latentgnn.nn.LagPath`; at most the steps of the window, and best all of them. ``None``
+            is without. (default: ``None``)
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -190,6 +197,7 @@ class LatentForecaster(OldNames, Module):
         weights: str = "softmax",
         gate: bool = False,
         differences: bool = True,
+        lags: int | None = None,
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -256,6 +264,9 @@ class LatentForecaster(OldNames, Module):
             self.decoder = HorizonReadout(
                 hidden_size, output_size, horizon, hidden_size, known_size, dropout
             )
+        self.lag_path = None
+        if lags is not None:
+            self.lag_path = LagPath(lags, output_size, horizon)
         self.scale_out = None
         if likelihood is not None:
             numbers = {"gaussian": 1, "student_t": 2}.get(likelihood, len(self.quantiles) - 1)
@@ -374,13 +385,18 @@ class LatentForecaster(OldNames, Module):
             heard = h if present is None else h * present.unsqueeze(-1)
             spectral = self.spectral_encoder(heard.permute(0, 3, 1, 2))
             h = h + spectral.permute(0, 2, 3, 1)
-        last = last[..., : self.output_size].flatten(0, 1)
+        shown = slice(self.output_size)
+        gain = None
+        if self.lag_path is not None:
+            known = None if mask is None else mask[..., shown]
+            gain = self.lag_path(x[..., shown], last[..., shown], known)
+        last = last[..., shown].flatten(0, 1)
         if self.graph_at == "input":
-            return Seen(h, present, last, u_future, None)
+            return Seen(h, present, last, u_future, None, gain)
         recurrence = self.temporal_encoder(to_sequences(h))
         top = recurrence[1][0][-1].unflatten(0, (batch, self.n_nodes))
         sources = None if present is None else present.any(1)
-        return Seen(top, sources, last, u_future, recurrence)
+        return Seen(top, sources, last, u_future, recurrence, gain)
 
     def after_graph(
         self,
@@ -401,6 +417,8 @@ class LatentForecaster(OldNames, Module):
             encoded, state, seen.last, seen.u_future, targets, teacher_forcing_ratio
         )
         y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
+        if seen.gain is not None:
+            y = y + seen.gain
         y = self._smooth(y)
         if self.scale_out is None:
             return Forecast(y, None, graphs)

@@ -4,6 +4,7 @@ from .._renamed import moved
 from .forecast import Forecast
 from .fourier import CustomFourierLayer
 from .graph_learner import Edges, GraphLearner
+from .lag_path import LagPath
 from .latent_correlation_gcn import LatentCorrelationGCN
 from .latent_graph import LatentGraph
 from .latent_graph_encoder import LatentGraphEncoder
@@ -21,6 +22,7 @@ __all__ = [
     "GraphLearner",
     "HorizonReadout",
     "LSTMEncoder",
+    "LagPath",
     "LatentCorrelationGCN",
     "LatentGraph",
     "LatentGraphEncoder",
