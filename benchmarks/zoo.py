@@ -52,6 +52,7 @@ MODELS = {
     "seasonal_naive": Model("benchmarks.peers.seasonal:SeasonalNaivePeer", trained=False),
     "blend": Model("benchmarks.peers.blend:BlendPeer", trained=False),
     "ridge": Model("benchmarks.peers.ridge:RidgePeer", trained=False),
+    "forecaster": Model("benchmarks.peers.front_door:ForecasterPeer", trained=False),
     "lightgbm": Model("benchmarks.peers.trees:LightGBMPeer", trained=False),
 }
 

@@ -14,6 +14,9 @@ from tsl.nn.models import BaseModel
 
 from benchmarks.data.baselines import last_valid_reading
 
+#: Covariate of the windows with a peer's quantiles at :data:`benchmarks.report.kept.LEVELS`, ``[t n horizon * f * q]``.
+QUANTILES = "quantiles"
+
 
 @dataclass(frozen=True)
 class Series:
@@ -122,14 +125,11 @@ class Peer(BaseModel):
     @classmethod
     def prepare(cls, datamodule: Any, **hparams: Any) -> None:
         """Add the forecasts after each row, but those of training windows, to the windows of a tsl data module."""
-        windows = datamodule.torch_dataset
         series = Series.of(datamodule)
         made = cls.fit(series, **hparams)(series.scored)
-        steps, nodes, channels = windows.shape
-        made = made.reshape(len(made), series.horizon, nodes, channels).transpose(0, 2, 1, 3)
-        forecasts = np.full((steps, nodes, series.horizon * channels), np.nan, np.float32)
-        forecasts[series.scored] = made.reshape(len(made), nodes, -1)
-        windows.add_covariate("forecasts", forecasts, "t n f", synch_mode=WINDOW)
+        datamodule.torch_dataset.add_covariate(
+            "forecasts", by_row(datamodule, series.scored, made), "t n f", synch_mode=WINDOW
+        )
 
     def forward(self, x: Tensor, forecasts: Tensor) -> Tensor:
         """Return the forecast ``[b, horizon, n, f]``.
@@ -139,3 +139,14 @@ class Peer(BaseModel):
             forecasts: Forecasts after each step of the window, ``[b, t, n, horizon * f]``.
         """
         return forecasts[:, -1].unflatten(-1, (self.horizon, -1)).transpose(1, 2)
+
+
+def by_row(datamodule: Any, last: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Return what was made after the rows ``last`` ``[windows horizon n * f ...]`` at each row of the windows of a tsl
+    data module ``[t n horizon * f * ...]``, NaN at the others.
+    """
+    steps, nodes, _ = datamodule.torch_dataset.shape
+    made = np.moveaxis(made.reshape(*made.shape[:2], nodes, -1), 2, 1)
+    rows = np.full((steps, nodes, made[0, 0].size), np.nan, np.float32)
+    rows[last] = made.reshape(len(made), nodes, -1)
+    return rows

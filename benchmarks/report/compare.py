@@ -3,10 +3,11 @@ r"""All models on all datasets in one table: ``python -m benchmarks compare FILE
 A row is a dataset, a model and a label, with means over its seeds on the test part: MAE and RMSE in the unit of the
 readings, MASE, the rank by MAE, CPU minutes and peak memory. Where the run has kept its forecasts (``keep_forecasts``),
 and the file is still there, also the CRPS and the share of readings in the 90 % interval, by the quantiles of the model
-or, of one without, those of its errors on the validation part (:func:`benchmarks.report.kept.add_quantiles`), and the p-value of the test of `Diebold and Mariano (1995) <https://doi.org/10.1080/07350015.1995.10524599>`_ that its
-absolute error is that of the best other model (the best peer, for ``--own``): two-sided, on the mean error of each
-window, with the variance and Student's distribution of :func:`tsl_latentgnn.graphs.edge_test`, lags up to three times
-as many windows as forecast a step, less one. A second table has the ranks by dataset, and their mean where a model has
+or, of one without, those of its errors on the validation part (:func:`benchmarks.report.kept.add_quantiles`), and the
+p-value of the test of `Diebold and Mariano (1995) <https://doi.org/10.1080/07350015.1995.10524599>`_ that its absolute
+error is that of the best other model (the best peer, for ``--own``): two-sided, on the mean error of each window, with
+the variance and Student's distribution of :func:`tsl_latentgnn.graphs.edge_test`, lags up to three times as many
+windows as forecast a step, less one. A second table has the ranks by dataset, and their mean where a model has
 run on all of them.
 """
 

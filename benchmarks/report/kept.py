@@ -29,7 +29,9 @@ def read_part(path: str | Path, part: str, columns: Collection[str]) -> pd.DataF
         names = pyarrow.parquet.read_schema(file).names
     else:
         names = list(READERS[file.suffix](file, nrows=0))
-    wanted = [name for name in names if name in {"part", "channel", *columns} or quantile_level(name)]
+    wanted = [
+        name for name in names if name in {"part", "channel", *columns} or quantile_level(name)
+    ]
     if not {"part", *columns} <= set(wanted):
         raise ValueError(
             f"'forecasts' must be a file of keep_forecasts with {', '.join(columns)} (got {path!s}, with "
@@ -66,9 +68,9 @@ def add_quantiles(table: pd.DataFrame, held_out: pd.DataFrame) -> pd.DataFrame:
     r"""Return ``table`` with quantiles at :data:`LEVELS`, for a model that has none.
 
     .. math::
-        q_\tau = \hat{y} + \text{the } \tau\text{-quantile of } y - \hat{y} \text{ over the windows of } \texttt{held\_out}
+        q_\tau = \hat{y} + \text{the } \tau\text{-quantile of } y - \hat{y}
 
-    of the same sensor and step (split conformal prediction, `Lei et al., 2018 <https://arxiv.org/abs/1604.04173>`_);
+    over the windows of ``held_out``, of the same sensor and step (split conformal prediction, `Lei et al., 2018 <https://arxiv.org/abs/1604.04173>`_);
     over all sensors, where one has no reading there.
 
     Args:

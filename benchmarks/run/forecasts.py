@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.data.windows import ForecastingData
+from benchmarks.peers.peer import QUANTILES
+from benchmarks.report.kept import LEVELS
 
 #: How a table is written, by the ending of its file.
 _WRITERS = {".csv": pd.DataFrame.to_csv, ".parquet": pd.DataFrame.to_parquet}
@@ -64,6 +66,10 @@ def _table(predictor: Any, data: ForecastingData, part: str) -> pd.DataFrame:
     values = {name: torch.cat(made).numpy() for name, made in found.items()}
     shape: tuple[int, ...] = values["forecast"].shape  # windows, horizon, nodes, channels
     last = windows.indices.numpy()[chosen] + windows.window - 1
+    if QUANTILES in windows.covariates:  # of a peer that made all forecasts beforehand
+        made_there = windows.covariates[QUANTILES][last].unflatten(-1, (shape[1], shape[3], -1))
+        for place, level in enumerate(LEVELS):
+            values[level_name(level)] = made_there[..., place].transpose(1, 2).numpy()
     index = windows.index if data.step_minutes is not None else pd.RangeIndex(windows.n_steps)
     places: list[np.ndarray] = list(np.indices(shape, dtype=np.int32, sparse=True))
     ahead = last[:, None] + np.arange(1, shape[1] + 1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import tsl_latentgnn
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks.data.windows import load_data
 from benchmarks.forecasting import run
@@ -229,3 +232,81 @@ def test_a_part_that_is_not_scored_has_no_errors(make_settings, la_dir):
     assert record["val"]["mae"] > 0
     assert record["test"]["mae"] is None
     assert record["test"]["at"]["60"]["rmse"] is None
+
+
+FRONT_DOOR = ["+model.hparams.epochs=1", "+model.hparams.model_kwargs={hidden_size: 4}"]
+
+
+def test_the_front_door_forecasts_as_it_does_without_the_benchmark(
+    make_settings, la_dir, tmp_path
+):
+    file = tmp_path / "kept.parquet"
+    settings = make_settings(
+        *("+trainer.enable_progress_bar=false", f"keep_forecasts={file}", *FRONT_DOOR),
+        *("horizon=3", "window=4"),
+        dataset="la",
+        model="forecaster",
+        data_dir=la_dir,
+    )
+    torch.manual_seed(5)  # as a run is seeded before its data are loaded
+    record = run(settings)
+    kept = pd.read_parquet(file)
+    test = kept[kept["part"] == "test"].dropna(subset="truth")
+    error = (test["forecast"] - test["truth"]).abs().mean()
+    assert record["test"]["mae"] == pytest.approx(error, rel=1e-5)
+    quantiles = [f"q{level:02d}" for level in range(5, 100, 5)]
+    assert list(kept.columns[-19:]) == quantiles
+    assert (kept[quantiles].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+
+    # A table of the first two parts, whose windows are the validation part's, and then one window of the test part.
+    data = load_data(settings)
+    there = data.windows.mask[..., 0].bool().numpy()
+    readings = pd.DataFrame(np.where(there, data.windows.target[..., 0], np.nan))
+    readings = readings.set_axis(data.windows.index).set_axis(data.dataset.nodes, axis=1)
+    first, last = (data.datamodule.valset.indices[place] + 3 for place in (0, -1))
+    rows = int(last) + 1 + 3
+    forecaster = tsl_latentgnn.Forecaster(
+        3,
+        window=4,
+        val_size=(rows - 1 - int(first)) / rows,
+        epochs=1,
+        model_kwargs={"hidden_size": 4},
+        profile=False,
+        seed=5,
+        verbose=False,
+    ).fit(readings.iloc[:rows])
+    issued = test["issued"].iloc[-1]
+    made = forecaster.predict(readings[:issued], quantiles=[0.05, 0.9])
+    same = kept[kept["issued"] == issued]
+    for ours, theirs in (("forecast", "mean"), ("q05", "q05"), ("q90", "q90")):
+        np.testing.assert_allclose(same[ours], made[theirs], rtol=1e-4)
+
+
+def test_the_front_door_keeps_the_profile_of_the_training_part(make_settings, la_days, monkeypatch):
+    """What is read in the validation part does not change what is usual in it."""
+    from benchmarks.peers.front_door import Forecaster
+
+    found = []
+    predict = Forecaster.predict
+
+    def note(self, *args, **kwargs):
+        found.append(self.model_.recipe.profile.at(args[0].index))
+        return predict(self, *args, **kwargs)
+
+    monkeypatch.setattr(Forecaster, "predict", note)
+    data = load_data(
+        make_settings(
+            *("dataset.profile=true", "horizon=3", "window=3", *FRONT_DOOR),
+            dataset="la",
+            model="forecaster",
+            data_dir=la_days,
+        )
+    )
+    usual = data.windows.covariates["profile"].numpy()[-len(found[0]) :]
+    # Of the training part itself, where the own day is left out, there are the first readings of the first window.
+    np.testing.assert_allclose(found[0][12:], usual[12:], rtol=1e-4)
+
+
+def test_the_front_door_needs_a_clock(make_settings, gpvar_dir):
+    with pytest.raises(ValueError, match=r"'model' must not be forecaster .* no clock"):
+        load_data(make_settings(model="forecaster", data_dir=gpvar_dir))

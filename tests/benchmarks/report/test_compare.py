@@ -10,13 +10,7 @@ import pytest
 from scipy.stats import t as student
 
 from benchmarks.report.compare import diebold_mariano, main, make_tables, rank_rows
-from benchmarks.report.kept import (
-    LEVELS,
-    add_quantiles,
-    quantile_scores,
-    read_part,
-    window_errors,
-)
+from benchmarks.report.kept import LEVELS, add_quantiles, quantile_scores, read_part, window_errors
 from benchmarks.report.records import read_records
 from benchmarks.settings import CONFIG_DIR
 
