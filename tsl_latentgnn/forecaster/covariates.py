@@ -444,10 +444,10 @@ def calendar(index: pd.DatetimeIndex, units: Sequence[str]) -> np.ndarray:
 
 
 def supported_units(index: pd.DatetimeIndex, freq: BaseOffset) -> tuple[str, ...]:
-    """Return the units of the calendar that a training can learn from: those that it has seen more than once.
+    """Return the units of the calendar that a training can learn from: those that it has seen often enough.
 
     A day needs steps below a day and two days; a week steps up to a day and three weeks; a year steps below a year and
-    two years.
+    two years, or four where steps are shorter than a week: two say little more there than which days they were.
 
     Args:
         index (pandas.DatetimeIndex): Steps of the training part.
@@ -456,10 +456,11 @@ def supported_units(index: pd.DatetimeIndex, freq: BaseOffset) -> tuple[str, ...
     day = pd.Timedelta(days=1)
     step = pd.Timedelta(np.diff(make_clock(index[0], 8, freq)).min())  # of a week of business days
     span = make_clock(index[-1], 2, freq)[1] - index[0]
+    years = 2 if step >= 7 * day else 4
     seen = {
         "day": step < day and span >= 2 * day,
         "week": step <= day and span >= 21 * day,
-        "year": step < 365 * day and span >= 2 * 365 * day,
+        "year": step < 365 * day and span >= years * 365 * day,
     }
     return tuple(unit for unit, enough in seen.items() if enough)
 
