@@ -43,6 +43,7 @@ MODELS = {
     "ar": Model("tsl.nn.models:ARModel"),
     "var": Model("tsl.nn.models:VARModel"),
     "staeformer": Model("benchmarks.peers.staeformer:STAEformerModel", covariates="index"),
+    "himnet": Model("benchmarks.peers.himnet:HimNetModel", covariates="index"),
     "dlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
     "nlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
     "patchtst": Model("benchmarks.peers.neural:NeuralForecastModel"),
