@@ -42,6 +42,8 @@ MODELS = {
     "tcn": Model("tsl.nn.models:TCNModel"),
     "ar": Model("tsl.nn.models:ARModel"),
     "var": Model("tsl.nn.models:VARModel"),
+    "staeformer": Model("benchmarks.peers.staeformer:STAEformerModel", covariates="index"),
+    "himnet": Model("benchmarks.peers.himnet:HimNetModel", covariates="index"),
     "dlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
     "nlinear": Model("benchmarks.peers.neural:NeuralForecastModel"),
     "patchtst": Model("benchmarks.peers.neural:NeuralForecastModel"),

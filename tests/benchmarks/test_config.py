@@ -11,6 +11,7 @@ pytestmark = pytest.mark.tsl
 # As published with tsl's traffic example.
 LEARNING_RATES = {"agcrn": 0.003, "latentgnn": 0.005, "gatedgn": 0.005, "grugcn": 0.003}
 LEARNING_RATES |= {"dlinear": 0.005, "nlinear": 0.005, "patchtst": 0.0001}
+BATCHES = {"grugcn": 256, "staeformer": 16, "himnet": 16}
 
 
 def test_there_is_a_file_for_each_name():
@@ -32,8 +33,9 @@ def test_every_model_composes_on_every_dataset(make_cfg, dataset):
         assert (cfg.window, cfg.horizon) == WINDOWS.get(dataset, usual)
         assert cfg.optimizer.hparams.lr == LEARNING_RATES.get(model, 0.001)
         assert values["dataset"]["connectivity"]["layout"] == "edge_index"
-        assert cfg.batch_size == (256 if model == "grugcn" else 16 if dataset == "bus" else 64)
-        assert cfg.engine.name == ("latentgnn" if model == "latentgnn" else "predictor")
+        assert cfg.batch_size == BATCHES.get(model, 16 if dataset == "bus" else 64)
+        forced = model in ("latentgnn", "himnet")  # or dense at first
+        assert cfg.engine.name == ("latentgnn" if forced else "predictor")
         if model == "gatedgn":
             assert values["model"]["hparams"]["input_window_size"] == cfg.window
 
