@@ -50,14 +50,6 @@ Seq2SeqLatentGNN(1, 4, 5, 2)(torch.randn(1, 3, 5, 1))
     assert loaded(code, ["tsl", "pytorch_lightning", *ours, *stand_ins()]) == []
 
 
-def test_what_is_imported_on_demand_is_in_the_list_of_names():
-    code = """
-import tsl_latentgnn.forecaster
-assert set(tsl_latentgnn.forecaster.__all__) <= set(dir(tsl_latentgnn.forecaster))
-"""
-    assert loaded(code, ["tsl_latentgnn.forecaster.forecaster", *HEAVY]) == []
-
-
 @pytest.mark.tsl
 def test_the_tsl_model_and_engine_import_tsl_when_they_are_asked_for():
     code = """
@@ -80,8 +72,11 @@ os.chdir({str(tmp_path)!r})
 from tsl_latentgnn.__main__ import main
 main(["predict", "model", "readings.csv", "--out", "forecasts.csv"])
 """
-    heavy = ["tsl", "pytorch_lightning", "lightning_fabric", "torchmetrics", "sklearn.linear_model"]
-    assert loaded(code, [*heavy, "matplotlib", "networkx", "tsl_latentgnn.engines"]) == []
+    heavy = ["tsl", "pytorch_lightning", "lightning_fabric", "torchmetrics", "sklearn", "scipy"]
+    heavy += ["matplotlib", "networkx", "tsl_latentgnn.engines"]
+    # What torch_geometric imports, and what a draw on the device "meta" would bring in.
+    heavy += ["torch._dynamo.convert_frame", "torch_geometric.datasets.planetoid"]
+    assert loaded(code, heavy) == []
     assert (tmp_path / "forecasts.csv").stat().st_size > 0
 
 

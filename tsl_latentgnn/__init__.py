@@ -8,9 +8,9 @@ The names below are imported when they are first asked for: :mod:`tsl_latentgnn.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ._lazy import import_on_demand
 from ._renamed import keep_old_modules
 
 if TYPE_CHECKING:
@@ -28,23 +28,15 @@ __all__ = [
     "Seq2SeqLatentGNN",
 ]
 
-_PLACES = {
-    "Forecaster": "forecaster",
-    "LatentGNNModel": "models",
-    "Seq2SeqLatentGNN": "models",
-    "LatentCorrelationGCN": "nn",
-    "LatentGraph": "nn",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
+__getattr__, __dir__ = import_on_demand(
+    __name__,
+    {
+        "Forecaster": "forecaster",
+        "LatentGNNModel": "models",
+        "Seq2SeqLatentGNN": "models",
+        "LatentCorrelationGCN": "nn",
+        "LatentGraph": "nn",
+    },
+)
 
 keep_old_modules()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,15 @@ import pandas as pd
 from .._checks import read_positive
 from .._ending import Ended, Whole
 from .._files import is_same_file
+from .._lazy import put_off
 from ..forecaster.readings import read_rows
 from ..forecaster.tables import Streamed, Write, open_writer
 from ..forecaster.windows import Row, roll
 from . import say
-from .tables import add_table_options, load_forecaster, read_options, read_tables, write_table
+from .tables import add_table_options, missing_values, read_options, read_tables, write_table
+
+if TYPE_CHECKING:
+    from ..forecaster.prediction import Loaded
 
 HELP = "forecasts from a trained model and a table of recent readings"
 DESCRIPTION = """Forecasts from a trained model and a table of recent readings.
@@ -77,12 +82,29 @@ def run(options: argparse.Namespace) -> None:
 
 def _predict_table(options: argparse.Namespace) -> None:
     """Forecast by the whole table."""
-    forecaster = load_forecaster(options)
+    loaded = _load(options.model)
+    from ..forecaster.conformal import check_levels
+    from ..forecaster.prediction import predict_table
+
     tables = read_tables(options, ("readings", "past", "future", "static"))
-    forecasts = forecaster.predict(
-        **tables, step=options.step, quantiles=options.quantiles, adaptive=options.adaptive
+    forecasts = predict_table(
+        loaded.model_,
+        levels=check_levels("quantiles", options.quantiles or loaded.quantiles),
+        missing=missing_values(options) or loaded.missing,
+        **tables,
+        step=options.step,
+        adaptive=options.adaptive,
     )
     write_table(forecasts, options.out)
+
+
+def _load(folder: str) -> Loaded:
+    """Read a folder that ``fit`` wrote, without what takes longer to import than a forecast."""
+    with put_off("torch._dynamo", "torch_geometric.datasets"):  # torch_geometric imports both
+        from ..forecaster.prediction import Loaded
+        from ..forecaster.saving import load_folder
+
+    return load_folder(Loaded, Path(folder))
 
 
 def _check(options: argparse.Namespace, is_folder: bool) -> None:
@@ -155,11 +177,14 @@ class _Prediction:
             raise ended
 
     def _load(self) -> Streamed:
-        from ..forecaster import Forecaster
-
         if self.is_folder:
-            return Forecaster.load(self.options.model).streamed()
-        return Forecaster.from_checkpoint(self.options.model)
+            loaded = _load(self.options.model)
+            from ..forecaster.streamed import StreamedForecaster
+
+            return StreamedForecaster(loaded.model_, loaded.missing)
+        from ..forecaster import CheckpointForecaster
+
+        return CheckpointForecaster.from_checkpoint(self.options.model)
 
     def _count(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import import_on_demand
 
 if TYPE_CHECKING:
     from .cells import ReadOptions
@@ -14,21 +15,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointForecaster", "Forecaster", "ReadOptions", "read_rows", "roll"]
 
-_PLACES = {
-    "CheckpointForecaster": "checkpoint_forecaster",
-    "Forecaster": "forecaster",
-    "ReadOptions": "cells",
-    "read_rows": "readings",
-    "roll": "windows",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # A checkpoint brings in tsl, which takes longer than a forecast.
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_on_demand(
+    __name__,
+    {
+        "CheckpointForecaster": "checkpoint_forecaster",  # brings in tsl
+        "Forecaster": "forecaster",
+        "ReadOptions": "cells",
+        "read_rows": "readings",
+        "roll": "windows",
+    },
+)

@@ -23,11 +23,11 @@ from .adaptive import forecast_adaptively
 from .backtest import Backtest, rolling_origins, score
 from .baselines import Baseline, baselines
 from .batches import Series, Windows
-from .columns import to_table
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
 from .large import judged
 from .panel import Panel, read_panel
+from .prediction import as_tables, own_names, predict_table
 from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
@@ -190,9 +190,9 @@ class Forecaster(BaseEstimator):
         from .training import loss_weights, train  # here, for it brings in Lightning
 
         horizon = self._check_arguments()
-        readings, past, future, static = _tables(readings, past, future, static)
+        readings, past, future, static = as_tables(readings, past, future, static)
         names: Any = {"unique_id": unique_id, "ds": ds}
-        own = _own_names(names, readings, past, future, static)
+        own = own_names(names, readings, past, future, static)
         panel = read_panel(readings, freq=self.freq, y=y, missing=self.missing, **own)
         del readings  # a large table that was read from a file
         self._say(panel.summary())
@@ -402,29 +402,11 @@ class Forecaster(BaseEstimator):
             ValueError: If the readings cannot be used; the message says where.
         """
         check_is_fitted(self)
-        model: Trained = self.model_
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
-        readings, past, future, static = _tables(readings, past, future, static)
-        names: Any = {"unique_id": unique_id, "ds": ds}
-        own = _own_names(names, readings, past, future, static)
-        if static is not None:
-            found = read_panel(readings, freq=model.recipe.freq, y=y, missing=self.missing, **own)
-            model = model.with_sensors(static, found.sensors, unique_id)
-        panel = model.read(readings, y=y, missing=self.missing, **own)
-        rows = len(panel.index)
-        if rows < model.window:
-            raise ValueError(
-                f"'readings' must have at least {model.window} rows, the window (got {rows})."
-            )
-        last = np.array([rows - 1])
-        if step is not None:
-            last = np.arange(model.window - 1, rows, check_int("step", step, 1))
-        series = model.series(panel, past, future, **names)
-        if adaptive and levels:
-            forecasts = forecast_adaptively(model, series, panel.index, last, step or 1, levels)
-        else:
-            forecasts = model.forecast(series, last, levels)
-        return model.frame(panel, last, forecasts, with_origin=step is not None)
+        return predict_table(
+            self.model_, readings, levels, past=past, future=future, static=static, step=step,
+            adaptive=adaptive, missing=self.missing, unique_id=unique_id, ds=ds, y=y,
+        )  # fmt: skip
 
     def backtest(
         self,
@@ -468,7 +450,7 @@ class Forecaster(BaseEstimator):
         check_is_fitted(self)
         model: Trained = self.model_
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
-        readings, past, future, _ = _tables(readings, past, future, None)
+        readings, past, future, _ = as_tables(readings, past, future, None)
         names = {"unique_id": unique_id, "ds": ds}
         panel = self._read(readings, past, future, y=y, **names)
         last = rolling_origins(len(panel.index), model.window, model.recipe.horizon, windows, step)
@@ -492,7 +474,7 @@ class Forecaster(BaseEstimator):
 
     def _read(self, readings: pd.DataFrame, *others: Any, y: str, **names: str) -> Panel:
         """Readings as those of the training, beside ``others``, which may have the names of the sensors."""
-        own = _own_names(names, readings, *others)
+        own = own_names(names, readings, *others)
         return self.model_.read(readings, y=y, missing=self.missing, **own)
 
     def positions(self) -> pd.DataFrame | None:
@@ -559,26 +541,6 @@ class Forecaster(BaseEstimator):
     def _say(self, text: str) -> None:
         if self.verbose and text:
             print(text, flush=True)
-
-
-def _tables(*tables: Any) -> list[Any]:
-    """Readings, past, future and static as pandas frames."""
-    names = ("readings", "past", "future", "static")
-    return [
-        None if table is None else to_table(name, table)
-        for name, table in zip(names, tables, strict=True)
-    ]
-
-
-def _own_names(
-    names: dict[str, str], readings: pd.DataFrame, *others: pd.DataFrame | None
-) -> dict[str, Any]:
-    """The names of the columns of ``readings``: a wide one has none of sensors, where another table has it."""
-    name = names["unique_id"]
-    elsewhere = any(table is not None and name in table.columns for table in others)
-    if elsewhere and name not in [*readings.columns, *readings.index.names]:
-        return {"ds": names["ds"]}
-    return names
 
 
 def _add_covariates(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from .._checks import check_choice, check_int
 from .._files import replacing
@@ -24,6 +25,9 @@ from .trained import Trained
 
 if TYPE_CHECKING:
     from .forecaster import Forecaster
+    from .prediction import Loaded
+
+Saved = TypeVar("Saved", "Forecaster", "Loaded")
 
 CARD, WEIGHTS = "card.json", "model.safetensors"
 #: Version of the format.
@@ -99,8 +103,8 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         text.write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
-def load_folder(cls: type[Forecaster], folder: Path) -> Forecaster:
-    """Read what :func:`save_folder` wrote.
+def load_folder(cls: type[Saved], folder: Path) -> Saved:
+    """Read what :func:`save_folder` wrote into a forecaster, or what is like one.
 
     Raises:
         OSError: If there is no such folder, or it may not be read.
@@ -127,7 +131,7 @@ def load_folder(cls: type[Forecaster], folder: Path) -> Forecaster:
         ) from error
 
 
-def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, Any]) -> Forecaster:
+def _assemble(cls: type[Saved], card: dict[str, Any], tensors: dict[str, Any]) -> Saved:
     weights = {
         name.removeprefix(_NETWORK): value
         for name, value in tensors.items()
@@ -157,7 +161,7 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
     if options["n_nodes"] != nodes or options["horizon"] != card["horizon"]:
         raise ValueError("the network is not that of its sensors and horizon")
     # Nothing is allocated before the file is known to hold as much.
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = LatentForecaster(**options)
     missing = {name: value.shape for name, value in network.state_dict().items()}
     if missing != {name: value.shape for name, value in weights.items()}:
@@ -220,6 +224,17 @@ def _assemble(cls: type[Forecaster], card: dict[str, Any], tensors: dict[str, An
     forecaster.model_ = Trained(recipe, network.eval(), options, window, until, conformal, edges)
     forecaster.scores_ = pd.DataFrame.from_dict(card["scores"], orient="index").rename_axis("model")
     return forecaster
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves the first weights of a network undrawn: on "meta" a draw brings in torch's compiler, for a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        draws = (torch.Tensor.uniform_, torch.Tensor.normal_)
+        if func in draws or getattr(func, "__module__", None) == torch.nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _scale(arrays: dict[str, np.ndarray], name: str) -> Scale:

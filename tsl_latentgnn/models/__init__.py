@@ -6,8 +6,9 @@ a tsl model and imports tsl when it is first asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .._lazy import import_on_demand
 from ..nn.forecast import Forecast
 from .latent_forecaster import LatentForecaster
 from .presets import PRESETS
@@ -19,13 +20,4 @@ if TYPE_CHECKING:
 __all__ = ["PRESETS", "Forecast", "LatentForecaster", "LatentGNNModel", "Seq2SeqLatentGNN"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "LatentGNNModel":
-        from .latent_gnn_model import LatentGNNModel
-
-        return LatentGNNModel
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = import_on_demand(__name__, {"LatentGNNModel": "latent_gnn_model"})
