@@ -81,8 +81,9 @@ copybutton_prompt_is_regexp = True
 
 
 def skip(app: Any, what: str, name: str, value: Any, skipped: bool, options: Any) -> bool | None:
-    """Leave out what scikit-learn adds to an estimator."""
-    return True if name.startswith("set_") and name.endswith("_request") else None
+    """Leave out what scikit-learn adds to an estimator, and the fields of a named tuple, which its arguments say."""
+    fields = (getattr(value, "__doc__", None) or "").startswith("Alias for field number")
+    return True if fields or (name.startswith("set_") and name.endswith("_request")) else None
 
 
 def show_bases(app: Any, name: str, value: Any, options: Any, bases: list[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 import re
 import shutil
@@ -70,6 +71,25 @@ def test_a_class_is_found_by_another_of_its_addresses(module):
     assert find("a.Forecaster", known) == "a.forecaster.Forecaster"
     assert find("a.estimator.Forecaster.fit", known) == "a.Forecaster.fit"
     assert find("a.fit", known) is None
+
+
+def test_no_property_is_taken_for_one_of_a_type(module):
+    """Napoleon reads a first line such as "Shape: empty" as a type and a description."""
+    napoleon = module("sphinx.ext.napoleon").GoogleDocstring
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("api/*.md"))
+    seen = 0
+    for name in re.findall(r"automodule:: (\S+)", pages):
+        shown = vars(importlib.import_module(name)).values()
+        for owner in [each for each in shown if inspect.isclass(each)]:
+            for title, member in inspect.getmembers(
+                owner, lambda value: isinstance(value, property)
+            ):
+                if member.__doc__ and owner.__module__.startswith("tsl_latentgnn"):
+                    lines = inspect.getdoc(member).splitlines()
+                    told = str(napoleon(lines, what="property", name=title, obj=member))
+                    assert ":type:" not in told, f"{owner.__name__}.{title}"
+                    seen += 1
+    assert seen > 10
 
 
 def test_the_drawing_is_of_the_network(module, tmp_path):

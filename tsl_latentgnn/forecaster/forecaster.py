@@ -426,6 +426,8 @@ class Forecaster(BaseEstimator):
         """Forecast from several origins of a table, and compare with what came, beside the baselines.
 
         The network is not trained anew. Origins inside of what :meth:`fit` was given are no test; a warning says so.
+        The linear baseline learns from the rows before the first origin, and the season before needs a season of them:
+        they are left out where there are fewer, so rather give it the whole table than its end.
 
         Args:
             readings: A table as for :meth:`fit`.

@@ -11,8 +11,8 @@ from typing import Any
 from .._checks import check_choice
 from .._renamed import ARGUMENTS, rename_arguments
 
-#: What each preset says of the network's options; whatever the caller gives wins over it. ``"state"`` is what
-#: :func:`takes_preset` finds as the constructor's defaults.
+#: What each preset says of the network's options; whatever the caller gives wins over it. ``"state"`` are the defaults
+#: of the constructor.
 #:
 #: - ``"state"`` is for forecasting. Its shares average over neighbors, the better prior where these are alike, as in
 #:   traffic; what its edges are worth is said by :func:`~tsl_latentgnn.graphs.edge_test` alone.

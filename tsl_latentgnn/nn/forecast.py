@@ -68,8 +68,9 @@ class Forecast(NamedTuple):
 
     @property
     def spread(self) -> tuple[Tensor, Tensor]:
-        r"""Width of the forecast below and above its center, each :math:`[B, \mathrm{horizon}, N, C]`: the distance of
-        the outermost quantiles, the scale twice, or ones without a likelihood.
+        r"""Width of the forecast below and above its center, each :math:`[B, \mathrm{horizon}, N, C]`.
+
+        It is the distance of the outermost quantiles, the scale twice, or ones without a likelihood.
         """
         if self.quantiles is not None:
             return self.mean - self.quantiles[..., 0], self.quantiles[..., -1] - self.mean

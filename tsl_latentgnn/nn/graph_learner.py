@@ -120,7 +120,7 @@ class Edges(NamedTuple):
 
     @property
     def strength(self) -> Tensor:
-        r"""One weight for each edge :math:`[G, N, k]`: the mean over the heads.
+        r"""One weight for each edge, the mean over the heads :math:`[G, N, k]`.
 
         Signed weights could cancel out; of them it is their root mean square, with the sign of the largest.
         """

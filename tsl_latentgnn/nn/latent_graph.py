@@ -87,7 +87,7 @@ class LatentGraph:
 
     @property
     def batch_shape(self) -> torch.Size:
-        """Shape of the leading dimensions: empty for a single graph."""
+        """Shape of the leading dimensions, empty for a single graph."""
         return self.neighbors.shape[:-2]
 
     @property
@@ -97,8 +97,9 @@ class LatentGraph:
 
     @property
     def edge_index(self) -> Tensor:
-        r"""Edges :math:`[2, G \cdot N \cdot k]` of all graphs side by side: node :math:`i` of graph :math:`g` is
-        :math:`gN + i`, as in a :class:`torch_geometric.data.Batch`.
+        r"""Edges :math:`[2, G \cdot N \cdot k]` of all graphs side by side.
+
+        Node :math:`i` of graph :math:`g` is :math:`gN + i`, as in a :class:`torch_geometric.data.Batch`.
         """
         return flat_edge_index(self.neighbors)
 

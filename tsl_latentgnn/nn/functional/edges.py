@@ -20,7 +20,7 @@ from ..._checks import is_transformed
 
 #: Devices on which PyTorch has embedding_bag and all its derivatives.
 BAG_DEVICES = ("cpu", "cuda")
-#: Private: a release may take it away.
+#: Private to PyTorch; a release may take it away.
 BAG_DOT = getattr(torch.ops.aten, "_embedding_bag_per_sample_weights_backward", None)
 
 

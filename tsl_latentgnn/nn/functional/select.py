@@ -20,7 +20,7 @@ try:
 except ImportError:  # Triton comes with PyTorch for GPUs
     select_triton = None  # type: ignore[assignment]
 
-#: Memory of one block of scores, in bytes: what the caches of a CPU hold, and what keeps a GPU busy.
+#: Memory of one block of scores, in bytes, which is what the caches of a CPU hold, and what keeps a GPU busy.
 CPU_BLOCK_BYTES = 16 * 2**20
 GPU_BLOCK_BYTES = 256 * 2**20
 #: Sources of one block, at most, so that large graphs are cut into blocks of targets and sources.
