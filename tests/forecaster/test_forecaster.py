@@ -232,6 +232,19 @@ def test_all_readings_of_a_window_of_a_day_add_to_the_forecast_directly(fitted, 
         assert without.model_.network.lag_path is None
 
 
+@pytest.mark.parametrize(
+    ("days", "profile", "units"),
+    [
+        (30, True, ("day",)),  # the profile knows weekends
+        (30, False, ("day", "week")),
+        (20, True, ("day",)),
+    ],
+)
+def test_the_week_is_an_input_where_the_profile_does_not_tell_it(days, profile, units):
+    fitted = Forecaster(**{**QUICK, "epochs": 1}, profile=profile).fit(make_readings(days))
+    assert fitted.model_.recipe.units == units
+
+
 def test_likelihoods_and_seeds(readings):
     for likelihood in ("gaussian", "student_t", None):
         first, again = (

@@ -307,6 +307,10 @@ class Forecaster(BaseEstimator):
         )
         if clock is not None:
             profile, usual = Profile.of(clock, seen, index, duration(panel.freq))
+        units = supported_units(index, panel.freq)
+        if clock is not None and clock.kinds == 2:
+            # The profile tells workdays from weekends; the phase of the week beside it is learned by heart.
+            units = tuple(unit for unit in units if unit != "week")
         lowest = np.fmin.reduce(panel.values, (0, 1))
         recipe = Recipe(
             sensors=panel.sensors,
@@ -316,7 +320,7 @@ class Forecaster(BaseEstimator):
             horizon=self.horizon,
             scale=Scale.of(seen, (0,) if scaling == "sensor" else (0, 1)),
             floor=np.where(lowest >= 0, 0.0, -np.inf).astype(np.float32),
-            units=supported_units(index, panel.freq),
+            units=units,
             holidays=self.holidays,
             profile=profile,
         )

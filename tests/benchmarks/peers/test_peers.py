@@ -237,9 +237,7 @@ def test_a_part_that_is_not_scored_has_no_errors(make_settings, la_dir):
 FRONT_DOOR = ["+model.hparams.epochs=1", "+model.hparams.model_kwargs={hidden_size: 4}"]
 
 
-def test_the_front_door_forecasts_as_it_does_without_the_benchmark(
-    make_settings, la_dir, tmp_path
-):
+def test_the_front_door_forecasts_as_it_does_without_the_benchmark(make_settings, la_dir, tmp_path):
     file = tmp_path / "kept.parquet"
     settings = make_settings(
         *("+trainer.enable_progress_bar=false", f"keep_forecasts={file}", *FRONT_DOOR),
