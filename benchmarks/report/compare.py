@@ -14,7 +14,7 @@ run on all of them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,8 @@ from benchmarks.report.records import read_records, to_markdown, to_number
 from benchmarks.report.table import group_runs, mean_or_none, mean_std
 
 _DASH = "\N{EN DASH}"
+#: The models that are no peers.
+OWN = ("forecaster", "latentgnn")
 
 
 class Row(NamedTuple):
@@ -133,12 +135,12 @@ def _read_kept(row: Row) -> _Kept | None:
     return _Kept(pd.concat(errors, axis=1).mean(axis=1), crps, held)
 
 
-def make_tables(records: Iterable[Mapping[str, Any]], own: str = "latentgnn") -> str:
+def make_tables(records: Iterable[Mapping[str, Any]], own: Collection[str] = OWN) -> str:
     """Return both tables in Markdown.
 
     Args:
         records: Records as :func:`benchmarks.report.records.read_records` yields them.
-        own: The model that is no peer.
+        own: The models that are no peers.
 
     Raises:
         ValueError: As :func:`rank_rows` and :func:`diebold_mariano`.
@@ -149,7 +151,7 @@ def make_tables(records: Iterable[Mapping[str, Any]], own: str = "latentgnn") ->
     lines = []
     for dataset in dict.fromkeys(row.dataset for row in rows):
         here = [row for row in rows if row.dataset == dataset]
-        best = next((row for row in here if row.model != own), None)
+        best = next((row for row in here if row.model not in own), None)
         reference = None if best is None else _read_kept(best)
         for row in here:
             lines.append(_line(row, best, reference))
@@ -207,7 +209,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks compare", description=__doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", help="file of results")
     parser.add_argument(
-        "--own", default="latentgnn", help="model that is no peer (default: latentgnn)"
+        "--own",
+        metavar="MODEL",
+        nargs="+",
+        default=OWN,
+        help=f"models that are no peers (default: {' '.join(OWN)})",
     )
     options = parser.parse_args(arguments)
     print(make_tables(read_records(options.files), options.own))
