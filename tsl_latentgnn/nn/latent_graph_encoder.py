@@ -133,9 +133,10 @@ class LatentGraphEncoder(Module):
         if per_step:  # each on its own, so that their order does not matter: as they are in memory
             h, mask = h.transpose(0, 1), None if mask is None else mask.transpose(0, 1)
         graphs: list[LatentGraph] = []
-        for layer, conv in enumerate(self.convs):
+        convs: Any = self.convs
+        for layer, conv in enumerate(convs):
             # A search for the best of all sources takes longer than the rest of a layer: once for all that agree.
-            if layer == 0 or not conv.learner.agrees(self.convs[layer - 1].learner):
+            if layer == 0 or not conv.learner.agrees(convs[layer - 1].learner):
                 edges, graph = self.edges(conv, h, mask)
             out = conv.pass_messages(h.flatten(0, -3), edges).view(*h.shape[:-1], -1)
             h = out if self.norm is None else self.normalize(self.norms[layer], out, mask)
