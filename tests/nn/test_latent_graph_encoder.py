@@ -1,7 +1,7 @@
 import copy
 import math
 
-from tsl_latentgnn.nn import LatentCorrelationGCN, LatentGraphEncoder
+from tsl_latentgnn.nn import GraphLearner, LatentCorrelationGCN, LatentGraphEncoder
 from tsl_latentgnn.nn.functional.select import candidate_table
 
 import pytest
@@ -373,3 +373,81 @@ def test_bad_input(graph_per, h, mask, error, message):
     assert encoder(H, MASK)[0].shape == H.shape
     with pytest.raises(error, match=message):
         encoder(h, mask)
+
+
+@pytest.mark.parametrize("static", ["full", 2])
+@pytest.mark.parametrize("masked", [False, True])
+def test_layers_that_agree_search_once(static, masked):
+    torch.manual_seed(0)
+    options = {"k_neighbors": 3, "static": static, "dynamic": False, "heads": 2}
+    encoder = LatentGraphEncoder(4, 5, 3, shared_static=True, **options).double()
+    apart = LatentGraphEncoder(4, 5, 3, **options).double()
+    randomize(encoder)
+    apart.load_state_dict(encoder.state_dict())
+    h, mask = draw_steps(masked=masked)
+    searches = count_searches(encoder)
+    out, graphs = encoder(h, mask)
+    assert searches == [0]
+    expected, others = apart(h, mask)
+    torch.testing.assert_close(out, expected)
+    for graph, other in zip(graphs, others, strict=True):
+        torch.testing.assert_close(graph.to_dense(), other.to_dense())
+    # The shared correlation hears of the error by all layers.
+    out.square().sum().backward()
+    expected.square().sum().backward()
+    gradients = {name: p.grad for name, p in encoder.named_parameters()}
+    for name, gradient in gradients.items():
+        place = name.split(".")
+        if place[2:3] == ["learner"] and place[-1] in GraphLearner.STATIC:
+            rest = ".".join(place[2:])
+            of_each = [apart.get_parameter(f"convs.{layer}.{rest}").grad for layer in range(3)]
+            torch.testing.assert_close(gradient, sum(of_each))
+        else:
+            torch.testing.assert_close(gradient, apart.get_parameter(name).grad)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda encoder: setattr(encoder.convs[1], "k_neighbors", 2),
+        lambda encoder: setattr(encoder.convs[1], "temperature", 2.0),
+        lambda encoder: setattr(encoder.convs[1], "dense_training", True),
+        lambda encoder: encoder.convs[1].learner.register_forward_hook(lambda *_: None),
+    ],
+)
+def test_layers_that_differ_search_each(change):
+    options = {"k_neighbors": 3, "static": 2, "dynamic": False}
+    encoder = LatentGraphEncoder(4, 5, 2, shared_static=True, **options)
+    change(encoder)
+    searches = count_searches(encoder)
+    encoder(torch.randn(3, 5, 4))
+    assert searches == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"static": 2, "dynamic": True, "shared_static": True},
+        {"static": 2, "dynamic": False},
+        {"static": 2, "dynamic": False, "shared_static": True, "candidates": EDGES},
+    ],
+)
+def test_layers_of_their_own_graph_search_each(options):
+    encoder = LatentGraphEncoder(4, 5, 2, k_neighbors=2, **options)
+    searches = count_searches(encoder)
+    encoder(torch.randn(3, 5, 4))
+    assert searches == [0, 1]
+
+
+def count_searches(encoder):
+    """The layers whose scores are computed, from now on."""
+    searches = []
+    for layer, conv in enumerate(encoder.convs):
+        learner = conv.learner
+
+        def factors(h, layer=layer, compute=learner._score_factors):
+            searches.append(layer)
+            return compute(h)
+
+        learner._score_factors = factors
+    return searches

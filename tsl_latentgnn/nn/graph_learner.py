@@ -234,6 +234,17 @@ class GraphLearner(Module):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
 
+    def agrees(self, other: GraphLearner) -> bool:
+        """Whether the edges of both are the same for all features: those of one static correlation, chosen alike."""
+        if self.dynamic or other.dynamic or not (self.candidates is other.candidates is None):
+            return False
+        alike = ("k_neighbors", "dense_training", "temperature", "add_self_loops", "training")
+        return (
+            all(getattr(self, name, None) is getattr(other, name, None) for name in self.STATIC)
+            and all(getattr(self, name) == getattr(other, name) for name in alike)
+            and all(computes_as(learner, GraphLearner) for learner in (self, other))
+        )
+
     def forward(self, h: Tensor, sources: Tensor | None = None) -> Edges:
         """Return the edges of the graphs of ``h``, or of the one graph that serves all.
 

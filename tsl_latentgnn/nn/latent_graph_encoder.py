@@ -132,9 +132,13 @@ class LatentGraphEncoder(Module):
         per_step = self.graph_per == "step" and h.dim() == 4
         if per_step:  # each on its own, so that their order does not matter: as they are in memory
             h, mask = h.transpose(0, 1), None if mask is None else mask.transpose(0, 1)
-        graphs = []
-        for layer, conv in enumerate(self.convs):
-            out, graph = self._convolve(conv, h, mask)
+        graphs: list[LatentGraph] = []
+        convs: Any = self.convs
+        for layer, conv in enumerate(convs):
+            # A search for the best of all sources takes longer than the rest of a layer: once for all that agree.
+            if layer == 0 or not conv.learner.agrees(convs[layer - 1].learner):
+                edges, graph = self.edges(conv, h, mask)
+            out = conv.pass_messages(h.flatten(0, -3), edges).view(*h.shape[:-1], -1)
             h = out if self.norm is None else self.normalize(self.norms[layer], out, mask)
             h = self.dropout(h)
             graphs.append(graph)
@@ -145,11 +149,6 @@ class LatentGraphEncoder(Module):
                 for graph in graphs
             ]
         return h, tuple(graphs)
-
-    def _convolve(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Tensor, LatentGraph]:
-        """Output of a layer for ``h`` ``[*, N, H]``, and its graphs."""
-        edges, graph = self.edges(conv, h, mask)
-        return conv.pass_messages(h.flatten(0, -3), edges).view(*h.shape[:-1], -1), graph
 
     def edges(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Edges, LatentGraph]:
         """Edges along which a layer passes messages for ``h`` ``[*, N, H]``, and its graphs."""
