@@ -84,7 +84,7 @@ class Training(LightningModule):
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch, without the graphs, which nobody looks at here."""
-        seen = self.network.before_graph(**batch.inputs)  # type: ignore[arg-type]
+        seen = self.network.before_graph(**batch.inputs)
         h = self.network.graph_encoder.pass_messages(seen.h, seen.sources)
         return self.network.after_graph(seen, h)
 

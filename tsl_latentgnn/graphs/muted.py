@@ -166,7 +166,7 @@ class EdgeMuter:
 
 def _replace(whole: Forecast, nodes: Tensor, part: Forecast) -> Forecast:
     """``whole`` with the forecasts of some nodes, each once, from ``part``."""
-    changed = {
+    changed: dict[str, Any] = {
         name: value.index_copy(2, nodes, getattr(part, name))
         for name, value in whole._asdict().items()
         if isinstance(value, Tensor)

@@ -465,7 +465,7 @@ class LatentForecaster(OldNames, Module):
         """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
         last = seen.last
         known = [] if seen.u_future is None else [to_sequences(seen.u_future)]
-        embedding = self.node_embedding
+        embedding: Tensor | None = self.node_embedding
         if embedding is not None:
             embedding = embedding if seen.nodes is None else embedding[seen.nodes]
             batch = encoded.size(0) // len(embedding)
