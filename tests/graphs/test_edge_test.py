@@ -33,6 +33,23 @@ VARIANTS = {
     "signed": {"weights": "signed", "heads": 2, "gate": True, "shared_static": False},
     "signed, dense": {"weights": "signed", "heads": 2, "k_neighbors": None},
     "signed, dynamic": {"weights": "signed", "dynamic": True, "gate": True},
+    "discovery": {"latent_layers": 1, "weights": "signed", "heads": 2, "k_neighbors": None},
+    "discovery, all options": {
+        "latent_layers": 1,
+        "weights": "signed",
+        "heads": 2,
+        "k_neighbors": None,
+        "gate": True,
+        "norm": "layer",
+        "likelihood": "student_t",
+    },
+    "discovery, every step": {
+        "latent_layers": 1,
+        "weights": "signed",
+        "k_neighbors": None,
+        "graph_at": "input",
+        "decoder": "attention",
+    },
 }
 
 
@@ -56,7 +73,7 @@ def states(network, inputs):
     encoder, seen = network.graph_encoder, network.before_graph(**inputs)
     heard, edges = [seen.h], []
     for layer, conv in enumerate(encoder.convs):
-        edges.append(encoder.edges(conv, heard[-1], seen.sources)[0])
+        edges.append(encoder.edges(conv, heard[-1], seen.sources))
         heard.append(convolve(encoder, layer, heard[-1], edges[-1], seen.sources))
     return seen, heard, edges
 
@@ -233,8 +250,13 @@ LOSS = {
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"dynamic": True}, {"weights": "signed", "heads": 2, "gate": True}],
-    ids=["static", "dynamic", "signed"],
+    [
+        {},
+        {"dynamic": True},
+        {"weights": "signed", "heads": 2, "gate": True},
+        {"weights": "signed", "heads": 2, "k_neighbors": None},
+    ],
+    ids=["static", "dynamic", "signed", "discovery"],
 )
 @pytest.mark.parametrize("margin", [0.0, 0.02])
 @pytest.mark.parametrize("loss", LOSS)

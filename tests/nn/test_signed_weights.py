@@ -166,6 +166,52 @@ def test_a_graph_that_serves_many_inputs_is_not_copied():
     torch.testing.assert_close(layer.pass_messages(h, edges), convolve(layer, h)[0].view(5, 6, 4))
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_graph_for_all_is_not_copied_where_nodes_are_away(hooked):
+    layer = signed(None, heads=2, dynamic=False)
+    if hooked:
+        layer.register_message_forward_hook(lambda *_: None)
+    h, mask = torch.randn(5, 6, 3, dtype=torch.double), torch.rand(5, 6) > 0.4
+    edges = layer.learner(h, mask)
+    assert edges.num_graphs == 1
+    expected, alpha = convolve(layer, h, mask)
+    torch.testing.assert_close(layer.pass_messages(h, edges), expected.view(5, 6, 4))
+    for whole in (edges.whole(), edges.repeat(5)):
+        torch.testing.assert_close(whole.weights, alpha)
+    assert torch.equal(edges.graph((5,)).weights, edges.whole().strength)
+    twice = torch.rand(10, 6) > 0.4
+    both = edges.restrict(twice).weights
+    torch.testing.assert_close(both, alpha.repeat_interleave(2, 0) * twice[:, None, :, None])
+    with pytest.raises(ValueError, match="must be those of a number of graphs that divides the 4"):
+        edges.repeat(4)
+
+
+def test_a_training_without_graphs_writes_none():
+    nodes, windows = 40, 8
+    model = LatentForecaster(1, 1, 1, nodes, preset="discovery", hidden_size=4)
+    with torch.no_grad():
+        seen = model.before_graph(torch.randn(windows, 3, nodes, 1))
+    seen = seen._replace(sources=torch.rand(windows, nodes) > 0.3)
+    expected, graphs = model.graph_encoder(seen.h, seen.sources)
+    assert graphs[0].batch_shape == (windows,)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            out = function(*args, **(kwargs or {}))
+            for one in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(one, torch.Tensor):
+                    largest = max(largest, one.untyped_storage().nbytes() // one.element_size())
+            return out
+
+    with Watch():
+        h = model.graph_encoder.pass_messages(seen.h, seen.sources)
+        h.sum().backward()
+    assert torch.equal(h, expected)
+    assert largest <= 2 * nodes**2  # the weights of both heads, once
+
+
 def test_missing_readings_have_no_influence():
     model = LatentForecaster(1, 1, 2, 5, preset="discovery", hidden_size=8).eval()
     with torch.no_grad():

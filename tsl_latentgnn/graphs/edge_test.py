@@ -150,7 +150,9 @@ def edge_test(
 
     It takes as many forward passes as the targets have sources, of signed weights those above a hundredth of the
     largest of their target (with a graph for each step: in all steps of a window), after the recurrence if
-    ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows.
+    ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows. With a single
+    layer whose graph is the same for all windows, as of ``preset="discovery"``, messages pass only once, and the rest
+    is work in the number of pairs.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or
@@ -333,9 +335,11 @@ def _add(
     first = torch.arange(nodes, device=y.device) * nodes
     pairs, values, weights = [], [], []
     for source, weight, forecast in without:
-        pairs.append(torch.where(source < 0, -1, first + source).expand(windows, -1))
-        values.append(mean_loss(forecast) - least)
-        weights.append(weight.expand(windows, -1))
+        some = (source >= 0).any(0)
+        pair = torch.where(source < 0, -1, first + source)
+        pairs.append(pair[:, some].expand(windows, -1))
+        values.append((mean_loss(forecast) - least)[:, some])
+        weights.append(weight[:, some].expand(windows, -1))
     if not pairs:  # no target has a source
         pairs, values, weights = [first[:0].expand(windows, 0)], [least[:, :0]], [least[:, :0]]
     tables = [torch.cat(part, 1).cpu().numpy() for part in (pairs, values, weights)]

@@ -38,7 +38,9 @@ class EdgeMuter:
     To mute :math:`i \leftarrow j` is to let :math:`j` say to :math:`i` what it says on average over the windows that
     have come so far, in all layers and at all steps, for the forecast of target :math:`i` alone. The graph stays, and
     every node but :math:`i` says to the others what it said. So one pass mutes an edge of every target, and is exact
-    for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on.
+    for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on. With a single layer and one
+    graph for all windows nothing passes again: what a target has heard is a sum, in which the part of one edge is
+    exchanged, of just the targets that have such a source.
 
     An edge that is taken away instead gives its share to the other sources of its target, which then speak louder than
     the network has learned to hear: that costs, even if the edge was of no use. A signed weight that is put to 0 leaves
@@ -72,10 +74,14 @@ class EdgeMuter:
         h, heard, edges = seen.h, [], []
         for layer, conv in enumerate(encoder.convs):
             heard.append(h)
-            edges.append(encoder.edges(conv, h, seen.sources)[0])
+            edges.append(encoder.edges(conv, h, seen.sources))
             h = self._convolve(seen, layer, h, edges[-1])
         self._listen(heard, seen.sources)
-        return self.network.after_graph(seen, h), self._mute_each(seen, heard, edges)
+        at_once = len(edges) == 1 and edges[0].num_graphs == 1 and encoder.norm in (None, "layer")
+        whole = self.network.after_graph(seen, h)
+        if at_once:
+            return whole, self._exchange_each(seen, edges[0], whole)
+        return whole, self._mute_each(seen, heard, [given.whole() for given in edges])
 
     def _listen(self, heard: Sequence[Tensor], mask: Tensor | None) -> None:
         for layer, h in enumerate(heard):
@@ -87,6 +93,40 @@ class EdgeMuter:
                 self._said[layer] = (total, number)
             else:
                 self._said.append((total, number))
+
+    def _exchange_each(self, seen: Seen, edges: Edges, whole: Forecast) -> Iterator[Muted]:
+        """As :meth:`_mute_each`, with the graph of a single layer that serves all windows."""
+        encoder: Any = self.network.graph_encoder
+        conv, h = encoder.convs[0], seen.h.flatten(0, -3)
+        value = conv.speak(h)
+        messages = conv.hear(value, edges)
+        change = conv.speak(self._says(0, h)) - value
+        if edges.senders is not None:
+            change = change.masked_fill(~edges.senders[..., None, None], 0.0)
+        shares, strength = (to_dense(edges, of) for of in (edges.weights, edges.strength))
+        for column in other_sources([edges], 1)[0].unbind(-1):
+            target = (column >= 0).nonzero().squeeze(-1)
+            source = column[target]
+            some = seen.of(target)
+            heard = messages[:, target] + shares[target, source].unsqueeze(-1) * change[:, source]
+            out = conv.update_nodes(some.h.flatten(0, -3), heard).view(some.h.shape)
+            if encoder.norm is not None:
+                out = encoder.normalize(encoder.norms[0], out, some.sources)
+            weight = torch.zeros_like(column, dtype=torch.double)
+            weight[target] = strength[target, source].double()
+            column, weight = column.unsqueeze(0), weight.unsqueeze(0)
+            if edges.senders is not None:
+                there = edges.senders[:, column[0].clamp_min(0)].unflatten(0, (len(seen.h), -1))
+                column = column.where(there.any(1), -1)
+                weight = weight * there.double().mean(1)
+            yield Muted(
+                column, weight, _replace(whole, target, self.network.after_graph(some, out))
+            )
+
+    def _says(self, layer: int, h: Tensor) -> Tensor:
+        """What each node says on average in a layer ``[N, H]``."""
+        total, number = self._said[layer]
+        return (total / number.clamp_min(1)).to(h.dtype)
 
     def _mute_each(
         self, seen: Seen, heard: Sequence[Tensor], edges: Sequence[Edges]
@@ -114,8 +154,7 @@ class EdgeMuter:
         """Output ``[*, N, H]`` of a layer, whose targets hear the average of ``source`` and ``heard`` of all others."""
         encoder, inputs, muted = self.network.graph_encoder, h.flatten(0, -3), None
         if heard is not None and source is not None:
-            total, number = self._said[layer]
-            muted = (heard.flatten(0, -3), source, (total / number.clamp_min(1)).to(h.dtype))
+            muted = (heard.flatten(0, -3), source, self._says(layer, h))
         conv: Any = encoder.convs[layer]
         out = conv.pass_messages(inputs, edges, muted).view(h.shape)
         return (
@@ -123,6 +162,25 @@ class EdgeMuter:
             if encoder.norm is None
             else encoder.normalize(encoder.norms[layer], out, seen.sources)
         )
+
+
+def _replace(whole: Forecast, nodes: Tensor, part: Forecast) -> Forecast:
+    """``whole`` with the forecasts of some nodes, each once, from ``part``."""
+    changed: dict[str, Any] = {
+        name: value.index_copy(2, nodes, getattr(part, name))
+        for name, value in whole._asdict().items()
+        if isinstance(value, Tensor)
+    }
+    return whole._replace(**changed)
+
+
+def to_dense(edges: Edges, values: Tensor) -> Tensor:
+    """Values ``[1, N, k, *]`` of the edges of a single graph as a table ``[N, N, *]`` of target and source."""
+    if edges.dense:
+        return values[0]
+    place = edges.neighbors[0].view(*edges.neighbors.shape[1:], *[1] * (values.dim() - 3))
+    table = values.new_zeros(values.size(1), values.size(1), *values.shape[3:])
+    return table.scatter_add(1, place.expand(values.shape[1:]), values[0])
 
 
 def other_sources(edges: Sequence[Edges], windows: int) -> Tensor:

@@ -53,6 +53,7 @@ class Seen(NamedTuple):
         u_future: Known covariates of the future steps ``[b horizon n f]``.
         recurrence: What the recurrence returned, with ``graph_at="state"``.
         gain: What the last readings add to the forecast ``[b horizon n output_size]``, with ``lags``.
+        nodes: Which nodes these are, one after the other; ``None`` is all of them.
     """
 
     h: Tensor
@@ -61,6 +62,30 @@ class Seen(NamedTuple):
     u_future: Tensor | None
     recurrence: tuple[Tensor, tuple[Tensor, Tensor]] | None
     gain: Tensor | None = None
+    nodes: Tensor | None = None
+
+    def of(self, nodes: Tensor) -> Seen:
+        """What some nodes know, by their numbers ``[p]``, of which one may come several times."""
+        known = self.h.size(-2)
+
+        def pick(rows: Tensor, dim: int = 0) -> Tensor:
+            """Of rows for all sequences, those of the nodes."""
+            by_node = rows.unflatten(dim, (-1, known)).index_select(dim + 1, nodes)
+            return by_node.flatten(dim, dim + 1)
+
+        recurrence = self.recurrence
+        if recurrence is not None:
+            encoded, (hidden, cell) = recurrence
+            recurrence = pick(encoded), (pick(hidden, 1), pick(cell, 1))
+        return Seen(
+            self.h.index_select(-2, nodes),
+            None if self.sources is None else self.sources.index_select(-1, nodes),
+            pick(self.last),
+            None if self.u_future is None else self.u_future.index_select(2, nodes),
+            recurrence,
+            None if self.gain is None else self.gain.index_select(2, nodes),
+            nodes if self.nodes is None else self.nodes[nodes],
+        )
 
 
 class LatentForecaster(OldNames, Module):
@@ -407,22 +432,20 @@ class LatentForecaster(OldNames, Module):
         teacher_forcing_ratio: float = 0.0,
     ) -> Forecast:
         """The forecast from what the nodes know after messages have passed: each node by itself."""
-        batch = h.size(0)
+        batch, nodes = h.size(0), h.size(-2)
         if seen.recurrence is None:
             encoded, state = self.temporal_encoder(to_sequences(h))
         else:
             encoded, (hidden, cell) = seen.recurrence
             state = (torch.cat([hidden[:-1], h.flatten(0, 1).unsqueeze(0)]), cell)
-        y, z = self._decode(
-            encoded, state, seen.last, seen.u_future, targets, teacher_forcing_ratio
-        )
-        y = y.unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
+        y, z = self._decode(encoded, state, seen, targets, teacher_forcing_ratio)
+        y = y.unflatten(0, (batch, nodes)).transpose(1, 2)
         if seen.gain is not None:
             y = y + seen.gain
         y = self._smooth(y)
         if self.scale_out is None:
             return Forecast(y, None, graphs)
-        spread = self.scale_out(z).unflatten(0, (batch, self.n_nodes)).transpose(1, 2)
+        spread = self.scale_out(z).unflatten(0, (batch, nodes)).transpose(1, 2)
         spread = F.softplus(spread.unflatten(-1, (self.output_size, -1))) + MIN_SCALE
         if self.likelihood == "quantile":
             half = len(self.quantiles) // 2
@@ -454,16 +477,18 @@ class LatentForecaster(OldNames, Module):
         self,
         encoded: Tensor,
         state: tuple[Tensor, Tensor],
-        last: Tensor,
-        u_future: Tensor | None,
+        seen: Seen,
         targets: Tensor | None,
         teacher_forcing_ratio: float,
     ) -> tuple[Tensor, Tensor | None]:
         """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
-        known = [] if u_future is None else [to_sequences(u_future)]
-        if self.node_embedding is not None:
-            batch = encoded.size(0) // self.n_nodes
-            embedding = self.node_embedding.repeat(batch, 1).to(encoded.dtype)
+        last = seen.last
+        known = [] if seen.u_future is None else [to_sequences(seen.u_future)]
+        embedding: Tensor | None = self.node_embedding
+        if embedding is not None:
+            embedding = embedding if seen.nodes is None else embedding[seen.nodes]
+            batch = encoded.size(0) // len(embedding)
+            embedding = embedding.repeat(batch, 1).to(encoded.dtype)
             known.append(embedding.unsqueeze(1).expand(-1, self.horizon, -1))
         exog = torch.cat(known, -1) if known else None
         origin = last if self.residual else torch.zeros_like(last)

@@ -46,6 +46,9 @@ class Edges(NamedTuple):
             ``None`` is all.
         dense (bool): Whether the sources of every target are all nodes in their order.
         signed (bool): Whether the scores are the weights.
+        senders (torch.Tensor, optional): Nodes that are there in each of the inputs that the graphs serve, booleans
+            :math:`[G', N]`: what the others say is not heard. So a graph whose weights do not depend on it needs no
+            copy for each input; :meth:`whole` makes these. ``None`` is all.
     """
 
     scores: Tensor
@@ -54,6 +57,7 @@ class Edges(NamedTuple):
     present: Tensor | None
     dense: bool
     signed: bool = False
+    senders: Tensor | None = None
 
     @classmethod
     def of(
@@ -88,14 +92,22 @@ class Edges(NamedTuple):
 
     def repeat(self, times: int) -> Edges:
         """Return each graph ``times`` in a row, for the inputs that share it."""
+        edges = self.whole()
+        times = edges.times(times * self.num_graphs)
         return Edges(
-            repeat_graphs(self.scores, times),
-            repeat_graphs(self.weights, times),
-            repeat_graphs(self.neighbors, times),
-            None if self.present is None else repeat_graphs(self.present, times),
-            self.dense,
-            self.signed,
+            repeat_graphs(edges.scores, times),
+            repeat_graphs(edges.weights, times),
+            repeat_graphs(edges.neighbors, times),
+            None if edges.present is None else repeat_graphs(edges.present, times),
+            edges.dense,
+            edges.signed,
         )
+
+    def whole(self) -> Edges:
+        """Return the graphs with :attr:`senders` in their weights: one for each input where these are given."""
+        if self.senders is None:
+            return self
+        return self._replace(senders=None).restrict(self.senders)
 
     def restrict(self, sources: Tensor) -> Edges:
         r"""Return the graphs without the edges from nodes that are away, whose share of a softmax goes to the others.
@@ -112,10 +124,11 @@ class Edges(NamedTuple):
 
     def graph(self, batch_shape: tuple[int, ...]) -> LatentGraph:
         """Return the edges as a result of the given batch shape, each with its :attr:`strength`."""
-        times = self.times(math.prod(batch_shape))
-        shape = (*batch_shape, *self.neighbors.shape[1:])
-        neighbors = repeat_graphs(self.neighbors, times)
-        weights = repeat_graphs(self.strength, times)
+        edges = self.whole()
+        times = edges.times(math.prod(batch_shape))
+        shape = (*batch_shape, *edges.neighbors.shape[1:])
+        neighbors = repeat_graphs(edges.neighbors, times)
+        weights = repeat_graphs(edges.strength, times)
         return LatentGraph(neighbors.view(shape), weights.view(shape))
 
     @property
@@ -255,11 +268,15 @@ class GraphLearner(Module):
         check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
         if sources is not None:
             check_mask("sources", sources, "[G, N]", h.shape[:-1])
+        k = None if self.training and self.dense_training else self.k_neighbors
+        candidates = self.candidates
+        senders = None
+        if not self.dynamic and self.signed and k is None and candidates is None:
+            # Whoever is there, all are heard with the same weights: one graph for all inputs.
+            senders, sources = sources, None
         if not self.dynamic and sources is None:
             h = h[:1]
         query, key, scale = self._score_factors(h)
-        k = None if self.training and self.dense_training else self.k_neighbors
-        candidates = self.candidates
         if k is not None and sources is not None and candidates is None:
             candidates = self._best_static(query, key, k, sources)
         scores, neighbors, present = topk_scores(
@@ -274,7 +291,8 @@ class GraphLearner(Module):
             signed=self.signed,
         )
         dense = k is None and self.candidates is None
-        return Edges.of(scores / self.temperature, neighbors, present, dense, self.signed)
+        edges = Edges.of(scores / self.temperature, neighbors, present, dense, self.signed)
+        return edges._replace(senders=senders)
 
     def _best_static(self, query: Tensor, key: Tensor, k: int, sources: Tensor) -> Tensor | None:
         """Candidates ``[N, C]`` that hold the ``k`` best sources in all graphs, if these differ in who is away alone.

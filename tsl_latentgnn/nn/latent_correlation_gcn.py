@@ -277,26 +277,16 @@ class LatentCorrelationGCN(MessagePassing):
         check_float_tensor("h", h, "[G, N, F]", (None, self.num_nodes, self.in_features))
         sizes = (None, self.num_nodes, None, self.heads)
         check_float_tensor("edges", edges.weights, "[G, N, k, heads]", sizes)
-        heads = (self.heads, self.head_features)
-        value = self.lin_value(h if muted is None else muted[0]).unflatten(-1, heads)
-        times = edges.times(h.size(0))
-        neighbors, alpha = edges.neighbors, edges.weights
-        if self.training and self.dropout > 0:  # of each input, another
-            alpha = F.dropout(repeat_graphs(alpha, times), self.dropout)
-        if self._is_observed():
-            messages = self.propagate(
-                flat_edge_index(repeat_graphs(neighbors, times)),
-                x=value.flatten(0, 1),
-                alpha=repeat_graphs(alpha, value.size(0) // alpha.size(0)).reshape(-1, self.heads),
-                size=(value.size(0) * self.num_nodes,) * 2,
-            ).view(value.shape)
-        else:
-            messages = weighted_sum(alpha, value, neighbors, edges.dense)
+        value = self.speak(h if muted is None else muted[0])
+        if muted is not None:
+            edges = edges.whole()
+        messages = self.hear(value, edges)
         if muted is not None:
             _, source, says = muted
+            neighbors, alpha = edges.neighbors, edges.weights
             nodes = torch.arange(self.num_nodes, device=h.device)
-            own = self.lin_value(h).unflatten(-1, heads) - value
-            change = (self.lin_value(says).unflatten(-1, heads) - value).flatten(0, 1)
+            own = self.speak(h) - value
+            change = (self.speak(says) - value).flatten(0, 1)
             first = torch.arange(len(h), device=h.device).unsqueeze(-1) * self.num_nodes
             heard = repeat_graphs(source, len(h) // len(source)).clamp_min(0) + first
             change = change[heard.flatten()].view(value.shape)
@@ -307,8 +297,35 @@ class LatentCorrelationGCN(MessagePassing):
                 here = repeat_graphs(neighbors, rows // len(neighbors)) == sender.unsqueeze(-1)
                 share = (repeat_graphs(alpha, rows // len(alpha)) * here.unsqueeze(-1)).sum(2)
                 messages = messages + repeat_graphs(share, inputs // rows).unsqueeze(-1) * more
+        return self.update_nodes(h, messages)
+
+    def speak(self, h: Tensor) -> Tensor:
+        """What nodes ``[*, F]`` say to others, ``[*, heads, d]``."""
+        return self.lin_value(h).unflatten(-1, (self.heads, self.head_features))
+
+    def hear(self, value: Tensor, edges: Edges) -> Tensor:
+        """Sums ``[G', N, heads, d]`` of what the sources of each target say, of :meth:`speak`."""
+        times, observed = edges.times(value.size(0)), self._is_observed()
+        if edges.senders is not None and observed:
+            edges, times = edges.whole(), 1
+        elif edges.senders is not None:
+            value = value.masked_fill(~edges.senders[..., None, None], 0.0)
+        neighbors, alpha = edges.neighbors, edges.weights
+        if self.training and self.dropout > 0:  # of each input, another
+            alpha = F.dropout(repeat_graphs(alpha, times), self.dropout)
+        if not observed:
+            return weighted_sum(alpha, value, neighbors, edges.dense)
+        return self.propagate(
+            flat_edge_index(repeat_graphs(neighbors, times)),
+            x=value.flatten(0, 1),
+            alpha=repeat_graphs(alpha, value.size(0) // alpha.size(0)).reshape(-1, self.heads),
+            size=(value.size(0) * self.num_nodes,) * 2,
+        ).view(value.shape)
+
+    def update_nodes(self, h: Tensor, messages: Tensor) -> Tensor:
+        """Output ``[*, F_out]`` of nodes ``h`` ``[*, F]`` that have heard ``messages`` ``[*, heads, d]``."""
         if self.lin_gate is not None:
-            messages = messages * (1 + self.lin_gate(h).unflatten(-1, heads))
+            messages = messages * (1 + self.lin_gate(h).unflatten(-1, messages.shape[-2:]))
         messages = messages.flatten(-2) if self.concat else messages.mean(-2)
         return self.mlp(messages) + self.lin_residual(h)
 

@@ -123,6 +123,15 @@ class LatentGraphEncoder(Module):
             TypeError: If ``h`` is not a floating point tensor or ``mask`` not a boolean one.
             ValueError: If a shape does not fit.
         """
+        return self._pass(h, mask, with_graphs=True)
+
+    def pass_messages(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As :meth:`forward`, without the graphs: for those who train, and look at none."""
+        return self._pass(h, mask, with_graphs=False)[0]
+
+    def _pass(
+        self, h: Tensor, mask: Tensor | None, with_graphs: bool
+    ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
         single = isinstance(h, Tensor) and h.dim() == 3
         shape = "[B, N, H]" if single else "[B, T, N, H]"
         sizes = (None,) * (1 if single else 2) + (self.num_nodes, self.hidden_size)
@@ -137,11 +146,13 @@ class LatentGraphEncoder(Module):
         for layer, conv in enumerate(convs):
             # A search for the best of all sources takes longer than the rest of a layer: once for all that agree.
             if layer == 0 or not conv.learner.agrees(convs[layer - 1].learner):
-                edges, graph = self.edges(conv, h, mask)
-            out = conv.pass_messages(h.flatten(0, -3), edges).view(*h.shape[:-1], -1)
+                learned, edges = self._learn(conv, h, mask)
+                graph = learned.graph(self._graph_shape(h)) if with_graphs else None
+            out = conv.pass_messages(h.flatten(0, -3), edges).view(h.shape)
+            if graph is not None:
+                graphs.append(graph)
             h = out if self.norm is None else self.normalize(self.norms[layer], out, mask)
             h = self.dropout(h)
-            graphs.append(graph)
         if per_step:
             h = h.transpose(0, 1)
             graphs = [
@@ -150,16 +161,23 @@ class LatentGraphEncoder(Module):
             ]
         return h, tuple(graphs)
 
-    def edges(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Edges, LatentGraph]:
-        """Edges along which a layer passes messages for ``h`` ``[*, N, H]``, and its graphs."""
+    def _graph_shape(self, h: Tensor) -> tuple[int, ...]:
+        """Batch shape of the graphs of ``h`` ``[*, N, H]``."""
+        return tuple(h.shape[:1] if self.graph_per == "window" else h.shape[:-2])
+
+    def edges(self, conv: Any, h: Tensor, mask: Tensor | None) -> Edges:
+        """Edges along which a layer passes messages for ``h`` ``[*, N, H]``."""
+        return self._learn(conv, h, mask)[1]
+
+    def _learn(self, conv: Any, h: Tensor, mask: Tensor | None) -> tuple[Edges, Edges]:
+        """The edges that a layer learns from ``h`` ``[*, N, H]``, and those of them that each of its steps has."""
         sources = None if mask is None else mask.flatten(0, -2)
         if self.graph_per == "window" and h.dim() == 4:
             seen = None if mask is None else mask.any(1)
             edges = conv.learner(_mean_over_steps(h, mask), seen)
-            graph = edges.graph(h.shape[:1])
-            return edges if sources is None else edges.restrict(sources), graph
+            return edges, edges if sources is None else edges.restrict(sources)
         edges = conv.learner(h.flatten(0, -3), sources)
-        return edges, edges.graph(h.shape[:-2])
+        return edges, edges
 
     def normalize(self, norm: Module, h: Tensor, mask: Tensor | None) -> Tensor:
         """``h`` ``[*, N, H]`` by a norm of the stack."""
