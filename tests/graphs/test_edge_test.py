@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 NODES, WINDOW, HORIZON = 6, 4, 3
 VARIANTS = {
     "state": {},
-    "one layer": {"latent_layers": 1},
+    "one layer": {"latent_layers": 1, "lags": 4},
     "heads and norm": {"heads": 2, "norm": "layer"},
     "batch norm": {"norm": "batch"},
     "graphs of two layers": {"shared_static": False},
@@ -42,6 +42,7 @@ VARIANTS = {
         "gate": True,
         "norm": "layer",
         "likelihood": "student_t",
+        "lags": 3,
     },
     "discovery, every step": {
         "latent_layers": 1,
