@@ -251,7 +251,8 @@ class GraphLearner(Module):
         """Whether the edges of both are the same for all features: those of one static correlation, chosen alike."""
         if self.dynamic or other.dynamic or not (self.candidates is other.candidates is None):
             return False
-        alike = ("k_neighbors", "dense_training", "temperature", "add_self_loops", "training")
+        options = ("k_neighbors", "temperature", "add_self_loops", "signed")
+        alike = (*options, "dense_training", "training")
         return (
             all(getattr(self, name, None) is getattr(other, name, None) for name in self.STATIC)
             and all(getattr(self, name) == getattr(other, name) for name in alike)
