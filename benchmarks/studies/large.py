@@ -174,7 +174,7 @@ class _EnoughError(Exception):
 
 
 def measure_ours(
-    folder: Path, train_steps: int, only_steps: bool, threads: int, given: dict[str, int | None]
+    folder: Path, train_steps: int, only_steps: bool, threads: int, given: dict[str, Any]
 ) -> dict[str, Any]:
     """Fit, save, predict and test with ``given`` options; return what it took, see :class:`Meter`."""
     torch.set_num_threads(threads)
