@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import warnings
@@ -25,6 +26,7 @@ from .baselines import Baseline, baselines
 from .batches import Series, Windows
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
+from .ensemble import Ensemble
 from .large import judged
 from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
@@ -89,6 +91,10 @@ class Forecaster(BaseEstimator):
             neither can show is said there. (default: ``"state"``)
         model_kwargs (dict, optional): Further arguments of the network. Its ``lags`` are by default all readings of a
             window that holds a season, such as the day of hourly ones, with the preset ``"state"``. (default: ``None``)
+        ensemble (int): Networks that are trained one after the other, with the seeds ``seed``, ``seed + 1`` and so on;
+            their mean is the forecast, and an edge is kept if more than half of them need it, see
+            :func:`~tsl_latentgnn.graphs.pooled`. Training, forecasts and files take so many times as much.
+            (default: ``1``)
         seed (int): Of the weights and the order of the windows. (default: ``0``)
         accelerator (str): As Lightning's ``Trainer`` has it. (default: ``"auto"``)
         trainer_kwargs (dict, optional): Further arguments of Lightning's ``Trainer``. (default: ``None``)
@@ -97,6 +103,7 @@ class Forecaster(BaseEstimator):
 
     Attributes:
         settings_: How it was trained.
+        best_epochs_: Best epoch of each network, counted from 0.
         scores_: A table of the errors on the validation part, beside the baselines'.
     """
 
@@ -121,6 +128,7 @@ class Forecaster(BaseEstimator):
         k_neighbors: int | None = None,
         preset: str = "state",
         model_kwargs: Mapping[str, Any] | None = None,
+        ensemble: int = 1,
         seed: int = 0,
         accelerator: str = "auto",
         trainer_kwargs: Mapping[str, Any] | None = None,
@@ -145,6 +153,7 @@ class Forecaster(BaseEstimator):
         self.k_neighbors = k_neighbors
         self.preset = preset
         self.model_kwargs = model_kwargs
+        self.ensemble = ensemble
         self.seed = seed
         self.accelerator = accelerator
         self.trainer_kwargs = trainer_kwargs
@@ -187,8 +196,6 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
-        from .training import loss_weights, train  # here, for it brings in Lightning
-
         horizon = self._check_arguments()
         readings, past, future, static = as_tables(readings, past, future, static)
         names: Any = {"unique_id": unique_id, "ds": ds}
@@ -229,23 +236,9 @@ class Forecaster(BaseEstimator):
         windows = Windows(series, training, window, horizon)
         options = self._network_options(recipe, settings, windows)
         self._say(settings.summary())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = LatentForecaster(**options)
-            best = train(
-                network,
-                windows,
-                Windows(series, validation, window, horizon),
-                settings,
-                loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
-                seed=self.seed,
-                folder=folder,
-                trainer_kwargs={
-                    "accelerator": self.accelerator,
-                    "enable_progress_bar": self.verbose and sys.stderr.isatty(),
-                    **(self.trainer_kwargs or {}),
-                },
-            )
+        network, best_epochs = self._train(
+            options, windows, Windows(series, validation, window, horizon), settings, recipe, folder
+        )
         model = Trained(recipe, network, options, window, panel.index[-1])
         watched = judged(validation, horizon * recipe.scale.scale.size)
         if len(watched) < len(validation):
@@ -260,7 +253,7 @@ class Forecaster(BaseEstimator):
             edges=model.graph(series, validation),
         )
         del raw
-        self.settings_, self.best_epoch_ = settings, best.epoch
+        self.settings_, self.best_epochs_ = settings, best_epochs
         rivals = _baselines(model, series, training)
         forecasts = model.forecast(series, watched, tuple(self.quantiles))
         self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
@@ -288,6 +281,7 @@ class Forecaster(BaseEstimator):
                 "'preset' must not be 'discovery' with new_sensors=True (got both): its weights are those of pairs of "
                 "sensors that were trained on."
             )
+        check_int("ensemble", self.ensemble, 1)
         for name in ("window", *SETTINGS):
             value = getattr(self, name)
             if value is not None and name != "lr":
@@ -358,6 +352,59 @@ class Forecaster(BaseEstimator):
                 f"'model_kwargs' must not hold what the data or other arguments fix (got {', '.join(both)})."
             )
         return {**given, **fixed}
+
+    def _train(
+        self,
+        options: Mapping[str, Any],
+        windows: Windows,
+        validation: Windows,
+        settings: Settings,
+        recipe: Recipe,
+        folder: str | os.PathLike[str] | None,
+    ) -> tuple[LatentForecaster | Ensemble, list[int]]:
+        """The trained network or networks, and the best epoch of each; after Ctrl-C those that are done."""
+        from .training import loss_weights, train  # here, for it brings in Lightning
+
+        weight = loss_weights(torch.from_numpy(recipe.scale.scale.copy()))
+        networks: list[LatentForecaster] = []
+        best_epochs: list[int] = []
+        for number in range(self.ensemble):
+            own, given = folder, dict(self.trainer_kwargs or {})
+            if self.ensemble > 1:
+                self._say(f"Network {number + 1} of {self.ensemble}:")
+                own = None if folder is None else Path(folder, f"network{number + 1}")
+                given = copy.deepcopy(
+                    given
+                )  # callbacks of a network know nothing of the one before
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed + number)
+                network = LatentForecaster(**options)
+                try:
+                    best = train(
+                        network,
+                        windows,
+                        validation,
+                        settings,
+                        weight,
+                        seed=self.seed + number,
+                        folder=own,
+                        trainer_kwargs={
+                            "accelerator": self.accelerator,
+                            "enable_progress_bar": self.verbose and sys.stderr.isatty(),
+                            **given,
+                        },
+                    )
+                except KeyboardInterrupt:
+                    if not networks:
+                        raise
+                    break
+            if best.interrupted and networks:
+                break  # half trained, it would make the mean worse
+            networks.append(network)
+            best_epochs.append(best.epoch)
+            if best.interrupted:
+                break
+        return (networks[0] if len(networks) == 1 else Ensemble(networks)), best_epochs
 
     # Forecasts -----------------------------------------------------------------------------------
 

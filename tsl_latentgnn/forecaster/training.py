@@ -126,6 +126,8 @@ class Training(LightningModule):
 class KeepBest(Callback):
     """Keeps the weights of the best epoch in memory, and ends the training when it has not improved for a while.
 
+    ``interrupted`` says whether Ctrl-C ended it before.
+
     Args:
         patience: Epochs without improvement after which the training ends.
     """
@@ -133,6 +135,11 @@ class KeepBest(Callback):
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.best, self.epoch, self.loss = {}, -1, float("inf")  # type: dict[str, Tensor], int, float
+        self.interrupted = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do not go on where the patience was over already."""
+        trainer.should_stop = trainer.current_epoch - 1 - self.epoch >= self.patience
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look whether this epoch is the best one."""
@@ -238,6 +245,7 @@ def train(
                 raise
             if not best.best:
                 raise KeyboardInterrupt from None
+            best.interrupted = True
     if not best.best:
         raise FloatingPointError(
             "'readings' must give a finite validation loss (got none in any epoch). "
