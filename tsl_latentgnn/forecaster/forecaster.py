@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._checks import check_choice, check_float, check_int
 from ..models import PRESETS, LatentForecaster
 from ..models.latent_forecaster import LIKELIHOODS
+from ..profile import Clock, Profile
 from .adaptive import forecast_adaptively
 from .backtest import Backtest, rolling_origins, score
 from .baselines import Baseline, baselines
@@ -30,7 +31,6 @@ from .ensemble import Ensemble
 from .large import judged
 from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
-from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike

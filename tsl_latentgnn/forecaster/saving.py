@@ -15,11 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 from .._checks import check_choice, check_int
 from .._files import replacing
+from ..profile import SEASONS, Clock, Profile
 from .clock import to_freq
 from .conformal import GRID, Conformal
 from .covariates import UNITS, Static
 from .ensemble import make_network, members_of
-from .profile import SEASONS, Clock, Profile
 from .recipe import Recipe, Scale
 from .trained import Trained
 
