@@ -10,7 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import matplotlib.pyplot as plt
 import pytest
@@ -119,7 +119,6 @@ def make_experiment():
         "torch": torch,
         "Predictor": Predictor,
         "MaskedMAE": MaskedMAE,
-        "dataset": SimpleNamespace(nodes=range(20)),
         "torch_dataset": windows,
         "batch": next(iter(datamodule.test_dataloader())),
         "dm": datamodule,

@@ -23,7 +23,8 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
         dm.setup()
         exog_size, future_exog_size = add_profile(dm)
         model_kwargs |= {"exog_size": exog_size, "future_exog_size": future_exog_size}
-        trainer = Trainer(callbacks=[DataCard(dataset.nodes, encoded=["day"])])  # the card has the profile, too
+
+    A :class:`~tsl_latentgnn.engines.DataCard` then has the profile, too.
 
     With the :class:`~tsl_latentgnn.profile.Profile` :math:`p` of the training part, in which the own day is left out,
     ``u`` gets :math:`x_t - p_t`, 0 where a reading is missing by ``input_mask``, and ``u_future`` gets :math:`p_{T + h}
