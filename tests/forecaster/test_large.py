@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tsl_latentgnn import _large
+from tsl_latentgnn import Forecaster, _large
 from tsl_latentgnn.forecaster import large
 from tsl_latentgnn.forecaster.baselines import baselines
 from tsl_latentgnn.forecaster.batches import Windows
@@ -13,6 +13,7 @@ from tsl_latentgnn.forecaster.columns import read_table
 from tsl_latentgnn.forecaster.panel import read_panel
 from tsl_latentgnn.forecaster.recipe import Scale
 from tsl_latentgnn.forecaster.settings import choose_settings, is_unlike
+from tsl_latentgnn.models import LatentForecaster
 from tsl_latentgnn.profile import Clock, Profile
 from tsl_latentgnn.report.data import report_data
 
@@ -172,6 +173,62 @@ def test_batches_and_windows_shrink_with_the_sensors():
     assert len(np.unique(np.diff(few))) == 1  # evenly spaced
 
 
+def test_many_readings_go_through_the_recurrence_in_pieces_that_the_caches_hold():
+    sizes = {}
+    for shape in ((16, 12, 207), (5, 12, 8600), (1, 12, 30_000), (64, 288, 10)):
+        x = torch.empty(*shape, 1)
+        with torch.no_grad():
+            sizes[shape] = large.sensors_at_once(x), 0
+        sizes[shape] = large.sensors_at_once(x), sizes[shape][0]
+        assert large.sensors_at_once(torch.empty(*shape, 1, device="meta")) is None
+    assert sizes == {
+        (16, 12, 207): (None, 62),  # in training 39,744 readings are few
+        (5, 12, 8600): (200, 200),
+        (1, 12, 30_000): (1000, 1000),
+        (64, 288, 10): (1, 1),
+    }
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Sensors that went through the recurrence together, in training and without a gradient."""
+    found = {True: set(), False: set()}
+    forecast = LatentForecaster.forecast
+
+    def note(self, *args, nodes_at_once=None, **kwargs):
+        found[torch.is_grad_enabled()].add(nodes_at_once)
+        return forecast(self, *args, nodes_at_once=nodes_at_once, **kwargs)
+
+    monkeypatch.setattr(LatentForecaster, "forecast", note)
+    return found
+
+
+def test_a_training_in_pieces_is_that_of_all_sensors_at_once(monkeypatch, pieces):
+    table, options = small_table(), {"hidden_size": 8, "dropout": 0.0}
+    whole = fit_small(table, model_kwargs=options)
+    assert pieces == {True: {None}, False: {None}}
+    expected = whole.predict(table, step=20)
+
+    asked = fit_small(table, model_kwargs=options, sensors_at_once=2)
+    assert pieces[True] == {None, 2}
+    assert asked.settings_.sensors_at_once == 2
+    monkeypatch.setattr(large, "PIECE_READINGS", 400)
+    monkeypatch.setattr(large, "PIECED_TRAINING", 1000)
+    found = fit_small(table, model_kwargs=options)
+    assert pieces[True] == {None, 2, 1}
+    for model in (asked, found):
+        pd.testing.assert_frame_equal(model.predict(table, step=20), expected, rtol=1e-4)
+    assert pieces[False] == {None, 2, 1}
+
+
+def test_sensors_at_once_is_checked_and_kept(tmp_path):
+    for wrong, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="'sensors_at_once' must be an int"):
+            fit_small(sensors_at_once=wrong)
+    fit_small(sensors_at_once=2).save(tmp_path)
+    assert Forecaster.load(tmp_path).sensors_at_once == 2
+
+
 def test_a_choice_of_windows_is_said(monkeypatch, capsys):
     monkeypatch.setattr(large, "JUDGED_VALUES", 9)
     monkeypatch.setattr(large, "JUDGED_WINDOWS", 12)
@@ -209,8 +266,7 @@ def test_edges_without_a_test_have_the_mean_weights_of_all_windows():
 _PEAK = """
 import resource, sys
 import numpy as np, pandas as pd
-from tsl_latentgnn import Forecaster
-from tsl_latentgnn import _large
+from tsl_latentgnn import Forecaster, _large
 from tsl_latentgnn.forecaster import large
 
 def peak():

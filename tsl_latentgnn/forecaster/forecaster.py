@@ -45,7 +45,7 @@ LEVELS = (0.05, 0.5, 0.95)
 #: Windows of a training, at least.
 MIN_WINDOWS = 8
 #: Arguments that follow from the data where they are not given.
-SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors")
+SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors", "sensors_at_once")
 
 
 class Forecaster(BaseEstimator):
@@ -86,6 +86,10 @@ class Forecaster(BaseEstimator):
         patience (int, optional): Epochs without improvement after which the training ends.
         lr (float, optional): Largest learning rate.
         k_neighbors (int, optional): Sources of each sensor, itself included.
+        sensors_at_once (int, optional): Sensors that go through the recurrence and the readout together in a training.
+            The gradient is the same; fewer take less memory, see :meth:`LatentForecaster.forecast
+            <tsl_latentgnn.models.LatentForecaster.forecast>`. (default: all; of many readings on a CPU as many as its
+            caches hold)
         preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
             ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
             neither can show is said there. (default: ``"state"``)
@@ -126,6 +130,7 @@ class Forecaster(BaseEstimator):
         patience: int | None = None,
         lr: float | None = None,
         k_neighbors: int | None = None,
+        sensors_at_once: int | None = None,
         preset: str = "state",
         model_kwargs: Mapping[str, Any] | None = None,
         ensemble: int = 1,
@@ -151,6 +156,7 @@ class Forecaster(BaseEstimator):
         self.patience = patience
         self.lr = lr
         self.k_neighbors = k_neighbors
+        self.sensors_at_once = sensors_at_once
         self.preset = preset
         self.model_kwargs = model_kwargs
         self.ensemble = ensemble

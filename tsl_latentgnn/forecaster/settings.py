@@ -43,6 +43,8 @@ class Settings:
         static: Static scores of the graph: ``"full"``, or a rank.
         dense_epochs: Epochs that learn the scores of all pairs.
         scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
+        sensors_at_once: Sensors that go through the recurrence together, see
+            :func:`~tsl_latentgnn.forecaster.large.sensors_at_once`, which decides if ``None``.
     """
 
     window: int
@@ -55,6 +57,7 @@ class Settings:
     static: str | int
     dense_epochs: int
     scaling: str
+    sensors_at_once: int | None = None
 
     def summary(self) -> str:
         """In words."""

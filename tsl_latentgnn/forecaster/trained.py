@@ -18,7 +18,7 @@ from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
 from .ensemble import Ensemble, make_network, members_of
-from .large import batch_size
+from .large import batch_size, sensors_at_once
 from .panel import Panel, read_panel
 from .recipe import Recipe
 
@@ -162,7 +162,8 @@ class Trained:
         recipe = self.recipe
         parts = []
         for batch in self._loader(series, last):
-            forecast = self.network.forecast(**batch.inputs)
+            size = sensors_at_once(batch.inputs["x"])
+            forecast = self.network.forecast(**batch.inputs, with_graphs=False, nodes_at_once=size)
             parts.append((forecast.mean, *forecast.spread))
         mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         scale = recipe.scale

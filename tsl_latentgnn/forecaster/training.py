@@ -22,7 +22,7 @@ from ..engines.group_lasso import GroupLasso, can_shrink
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .batches import Batch, Windows
-from .large import batch_size, spread_out
+from .large import batch_size, sensors_at_once, spread_out
 from .settings import Settings
 
 #: How much more than usual a sensor may count, and how much less.
@@ -84,9 +84,9 @@ class Training(LightningModule):
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch, without the graphs, which nobody looks at here."""
-        seen = self.network.before_graph(**batch.inputs)
-        h = self.network.graph_encoder.pass_messages(seen.h, seen.sources)
-        return self.network.after_graph(seen, h)
+        size = self.settings.sensors_at_once or sensors_at_once(batch.inputs["x"])
+        inputs: dict[str, Any] = batch.inputs
+        return self.network.forecast(**inputs, with_graphs=False, nodes_at_once=size)
 
     def on_train_epoch_start(self) -> None:
         """Order the windows by a seed of the epoch's own; see :meth:`training_step`."""
