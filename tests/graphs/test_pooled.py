@@ -77,7 +77,17 @@ def test_nothing_to_pool():
         pooled([make({}), "graph"])
 
 
-@pytest.mark.parametrize("change", [{"num_nodes": 4}, {"windows": 41}, {"lag": 1}, {"fdr": 0.1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_nodes": 4},
+        {"windows": 41},
+        {"lag": 1},
+        {"fdr": 0.1},
+        {"margin": 0.1},
+        {"best_share": 0.1},
+    ],
+)
 def test_other_tests_are_refused(change):
     test = make({(0, 1): (0.5, 0.1, 1e-6)})
     (name,) = change

@@ -8,6 +8,9 @@ import numpy as np
 
 from .edge_test import EdgeTest, discoveries
 
+#: What tests must have in common.
+SAME = ("num_nodes", "windows", "lag", "fdr", "margin", "best_share")
+
 
 def pooled(tests: Sequence[EdgeTest]) -> EdgeTest:
     r"""Return one test of the edges that more than half of several tests find.
@@ -24,7 +27,7 @@ def pooled(tests: Sequence[EdgeTest]) -> EdgeTest:
     anew, at the tests' false discovery rate.
 
     Args:
-        tests (sequence of EdgeTest): Tests of the same nodes, with the same windows, lag, rate and margin.
+        tests (sequence of EdgeTest): Tests of the same nodes, with the same windows, lag, rate and margins.
 
     Returns:
         EdgeTest: The edges that any of the tests has, the heaviest first.
@@ -39,7 +42,7 @@ def pooled(tests: Sequence[EdgeTest]) -> EdgeTest:
     for number, test in enumerate(tests):
         if not isinstance(test, EdgeTest):
             raise TypeError(f"'tests[{number}]' must be an EdgeTest (got {type(test).__name__}).")
-        for name in ("num_nodes", "windows", "lag", "fdr", "margin"):
+        for name in SAME:
             if (value := getattr(test, name)) != (first := getattr(tests[0], name)):
                 raise ValueError(
                     f"'tests' must agree in their {name} (got {first} and, of tests[{number}], {value})."
@@ -68,9 +71,5 @@ def pooled(tests: Sequence[EdgeTest]) -> EdgeTest:
         loss_difference.mean(0)[order],
         together[order],
         kept[order],
-        first.num_nodes,
-        first.windows,
-        first.lag,
-        first.fdr,
-        first.margin,
+        **{name: getattr(first, name) for name in SAME},
     )
