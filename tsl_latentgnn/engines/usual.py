@@ -38,7 +38,7 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
             (default: ``True``)
 
     Returns:
-        tuple: Sizes of ``u`` and ``u_future``, that of the model's ``exog_size`` and ``future_exog_size``.
+        tuple: Sizes of ``u`` and ``u_future``, which are the model's ``exog_size`` and ``future_exog_size``.
 
     Raises:
         ValueError: If the data is not set up, has no clock, a trend or another transform, or a training part that has

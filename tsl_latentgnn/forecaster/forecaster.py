@@ -193,7 +193,8 @@ class Forecaster(BaseEstimator):
             unique_id: Name of the column of a long table, or of ``static``, that names the sensor.
             ds: Name of the column of a long table that holds the time.
             y: Name of the column of a long table that holds the readings.
-            folder: Where each epoch is kept; a training that was ended goes on from there. (default: nowhere)
+            folder: Where each epoch is kept, those of several networks in folders ``network1`` and so on in it; a
+                training that was ended goes on from there. (default: nowhere)
 
         Returns:
             Forecaster: Itself.
