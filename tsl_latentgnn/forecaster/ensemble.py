@@ -53,5 +53,9 @@ def members_of(network: Module) -> list[LatentForecaster]:
 
 def make_network(options: Mapping[str, Any], members: int) -> LatentForecaster | Ensemble:
     """Return a network with these arguments, or an ensemble of several."""
-    networks = [LatentForecaster(**options) for _ in range(members)]
-    return networks[0] if members == 1 else Ensemble(networks)
+    return as_one([LatentForecaster(**options) for _ in range(members)])
+
+
+def as_one(networks: Sequence[LatentForecaster]) -> LatentForecaster | Ensemble:
+    """Return several networks as an ensemble, and one as it is."""
+    return networks[0] if len(networks) == 1 else Ensemble(networks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import warnings
@@ -18,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._checks import check_choice, check_float, check_int
-from ..models import PRESETS, LatentForecaster
+from ..models import PRESETS
 from ..models.latent_forecaster import LIKELIHOODS
 from ..profile import Clock, Profile
 from .adaptive import forecast_adaptively
@@ -27,7 +26,7 @@ from .baselines import Baseline, baselines
 from .batches import Series, Windows
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
-from .ensemble import Ensemble
+from .ensemble import as_one
 from .large import judged
 from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
@@ -203,6 +202,8 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
+        from .training import loss_weights, train_networks  # here, for it brings in Lightning
+
         horizon = self._check_arguments()
         readings, past, future, static = as_tables(readings, past, future, static)
         names: Any = {"unique_id": unique_id, "ds": ds}
@@ -243,10 +244,23 @@ class Forecaster(BaseEstimator):
         windows = Windows(series, training, window, horizon)
         options = self._network_options(recipe, settings, windows)
         self._say(settings.summary())
-        network, best_epochs = self._train(
-            options, windows, Windows(series, validation, window, horizon), settings, recipe, folder
+        networks, self.best_epochs_ = train_networks(
+            options,
+            self.ensemble,
+            windows,
+            Windows(series, validation, window, horizon),
+            settings,
+            loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
+            seed=self.seed,
+            folder=folder,
+            trainer_kwargs={
+                "accelerator": self.accelerator,
+                "enable_progress_bar": self.verbose and sys.stderr.isatty(),
+                **(self.trainer_kwargs or {}),
+            },
+            say=self._say,
         )
-        model = Trained(recipe, network, options, window, panel.index[-1])
+        model = Trained(recipe, as_one(networks), options, window, panel.index[-1])
         watched = judged(validation, horizon * recipe.scale.scale.size)
         if len(watched) < len(validation):
             self._say(
@@ -260,7 +274,7 @@ class Forecaster(BaseEstimator):
             edges=model.graph(series, validation),
         )
         del raw
-        self.settings_, self.best_epochs_ = settings, best_epochs
+        self.settings_ = settings
         rivals = _baselines(model, series, training)
         forecasts = model.forecast(series, watched, tuple(self.quantiles))
         self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
@@ -359,59 +373,6 @@ class Forecaster(BaseEstimator):
                 f"'model_kwargs' must not hold what the data or other arguments fix (got {', '.join(both)})."
             )
         return {**given, **fixed}
-
-    def _train(
-        self,
-        options: Mapping[str, Any],
-        windows: Windows,
-        validation: Windows,
-        settings: Settings,
-        recipe: Recipe,
-        folder: str | os.PathLike[str] | None,
-    ) -> tuple[LatentForecaster | Ensemble, list[int]]:
-        """The trained network or networks, and the best epoch of each; after Ctrl-C those that are done."""
-        from .training import loss_weights, train  # here, for it brings in Lightning
-
-        weight = loss_weights(torch.from_numpy(recipe.scale.scale.copy()))
-        networks: list[LatentForecaster] = []
-        best_epochs: list[int] = []
-        for number in range(self.ensemble):
-            own, given = folder, dict(self.trainer_kwargs or {})
-            if self.ensemble > 1:
-                self._say(f"Network {number + 1} of {self.ensemble}:")
-                own = None if folder is None else Path(folder, f"network{number + 1}")
-                given = copy.deepcopy(
-                    given
-                )  # callbacks of a network know nothing of the one before
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed + number)
-                network = LatentForecaster(**options)
-                try:
-                    best = train(
-                        network,
-                        windows,
-                        validation,
-                        settings,
-                        weight,
-                        seed=self.seed + number,
-                        folder=own,
-                        trainer_kwargs={
-                            "accelerator": self.accelerator,
-                            "enable_progress_bar": self.verbose and sys.stderr.isatty(),
-                            **given,
-                        },
-                    )
-                except KeyboardInterrupt:
-                    if not networks:
-                        raise
-                    break
-            if best.interrupted and networks:
-                break  # half trained, it would make the mean worse
-            networks.append(network)
-            best_epochs.append(best.epoch)
-            if best.interrupted:
-                break
-        return (networks[0] if len(networks) == 1 else Ensemble(networks)), best_epochs
 
     # Forecasts -----------------------------------------------------------------------------------
 
