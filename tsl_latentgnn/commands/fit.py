@@ -80,6 +80,12 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--patience", type=read_positive, help="epochs without improvement")
     training.add_argument("--lr", type=float, help="largest learning rate")
     training.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    training.add_argument(
+        "--ensemble",
+        type=read_positive,
+        default=1,
+        help="networks that forecast as one (default: 1)",
+    )
     training.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
 
 
@@ -97,7 +103,16 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
         "scaling",
         "k_neighbors",
     )
-    training = ("batch_size", "sensors_at_once", "epochs", "patience", "lr", "seed", "accelerator")
+    training = (
+        "batch_size",
+        "sensors_at_once",
+        "epochs",
+        "patience",
+        "lr",
+        "seed",
+        "ensemble",
+        "accelerator",
+    )
     return Forecaster(
         **{name: getattr(options, name) for name in (*same, *training)},
         missing=missing_values(options),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .large import batch_size, sensor_parts
+from .._large import sensor_parts
+from .large import batch_size
 
 _DAY = pd.Timedelta(days=1)
 #: Optimizer steps of a training, on series of the size of a city's traffic; and the least for larger ones.

@@ -564,7 +564,7 @@ class LatentForecaster(OldNames, Module):
         known = [] if seen.u_future is None else [to_sequences(seen.u_future)]
         embedding = self._embedding(seen.nodes)
         if embedding is not None:
-            embedding = embedding.repeat(len(top) // len(embedding), 1).to(top.dtype)
+            embedding = embedding.repeat(top.size(0) // embedding.size(0), 1).to(top.dtype)
             known.append(embedding.unsqueeze(1).expand(-1, self.horizon, -1))
         exog = torch.cat(known, -1) if known else None
         origin = last if self.residual else torch.zeros_like(last)
