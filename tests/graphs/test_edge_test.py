@@ -262,6 +262,11 @@ LOSS = {
     "squared": lambda normal, mean, y: (mean - y) ** 2,
     "own": lambda normal, mean, y: -normal.log_prob(y),
 }
+#: What the loss of a value grows by without an edge: closed forms, of the errors with it and without it.
+GROWTH = {
+    "absolute": lambda error, muted: ((2 * muted - error).abs() - error.abs()) / 4,
+    "squared": lambda error, muted: muted * (muted - error),
+}
 
 
 @pytest.mark.parametrize(
@@ -274,20 +279,20 @@ LOSS = {
     ],
     ids=["static", "dynamic", "signed", "discovery"],
 )
-@pytest.mark.parametrize("margin", [0.0, 0.02])
+@pytest.mark.parametrize(("margin", "best_share"), [(0.0, 0.0), (0.02, 0.0), (0.02, 0.4)])
 @pytest.mark.parametrize("loss", LOSS)
 @torch.no_grad()
-def test_the_whole_test_by_hand(loss, options, margin):
-    if loss == "own" and margin > 0:
-        pytest.skip("this loss may be negative")
+def test_the_whole_test_by_hand(loss, options, margin, best_share):
+    margin = 0.0 if loss == "own" else margin  # that loss may be negative
     network = make_network(likelihood="gaussian", latent_layers=1, **options).train()
     batches = [make_batch(size, 0.2, seed) for seed, size in enumerate((7, 1, 8))]
     for _, y in batches:
         y[torch.rand(y.shape) < 0.2] = torch.nan
     batches[0][1][3, :, 2] = torch.nan  # no reading of a node in a window
     lag = 4
-    result = edge_test(network, iter(batches), fdr=0.3, loss=loss, lag=lag, margin=margin)
-    assert result.margin == margin
+    shares = {"margin": margin, "best_share": best_share}
+    result = edge_test(network, iter(batches), fdr=0.3, loss=loss, lag=lag, **shares)
+    assert (result.margin, result.best_share) == (margin, best_share)
     assert network.training
     assert (result.num_nodes, result.windows, result.lag, result.fdr) == (NODES, 16, lag, 0.3)
     network.eval()
@@ -297,6 +302,11 @@ def test_the_whole_test_by_hand(loss, options, margin):
         known = y.nan_to_num()
         each = LOSS[loss](normal, forecast.mean, known).masked_fill(y.isnan(), torch.nan)
         return each.nanmean((1, 3)).double()
+
+    def growth(muted, whole, y):
+        if loss == "own":
+            return losses(muted, y) - losses(whole, y)
+        return GROWTH[loss](whole.mean - y, muted.mean - y).double().nanmean((1, 3))
 
     d = torch.zeros(16, NODES, NODES, dtype=torch.double)
     weights, there, at = torch.zeros(NODES, NODES), [], 0
@@ -316,16 +326,21 @@ def test_the_whole_test_by_hand(loss, options, margin):
             if bool((graph[:, i, j] != 0).any()):
                 muted = forecast_muted(network, seen, heard, edges, says, i, j)
                 there_is = graph[:, i, j] != 0
-                d[rows, i, j] = (losses(muted, y) - losses(whole, y))[:, i] * there_is
+                d[rows, i, j] = growth(muted, whole, y)[:, i] * there_is
         at += len(y)
     there = torch.cat(there)
     least = margin * torch.cat(each).nanmean(0)
     tested = sorted(zip(result.target.tolist(), result.source.tolist(), strict=True))
     assert tested == [(i, j) for i, j in np.ndindex(NODES, NODES) if i != j and weights[i, j] != 0]
     every = []
+    moments_of = {
+        (i, j): newey_west(d[:, i, j].tolist(), there[:, i].tolist(), lag) for i, j in tested
+    }
     for n, (i, j) in enumerate(zip(result.target, result.source, strict=True)):
-        moments = newey_west(d[:, i, j].tolist(), there[:, i].tolist(), lag)
-        p = p_value_by_hand(moments[0] - float(least[i]), *moments[1:], lag)
+        moments = moments_of[i, j]
+        best = max([0.0, *(moments_of[edge][0] for edge in tested if edge[0] == i)])
+        least_use = max(float(least[i]), best_share * best)
+        p = p_value_by_hand(moments[0] - least_use, *moments[1:], lag)
         assert result.weight[n] == pytest.approx(float(weights[i, j]), rel=1e-5)
         assert result.loss_difference[n] == pytest.approx(moments[0], rel=1e-3, abs=1e-6)
         assert result.p_value[n] == pytest.approx(p, rel=1e-2)
@@ -334,6 +349,41 @@ def test_the_whole_test_by_hand(loss, options, margin):
     expected = stats.false_discovery_control(padded)[: len(every)] <= 0.3
     np.testing.assert_array_equal(result.kept, expected)
     assert (np.diff(np.abs(result.weight)) <= 0).all()
+
+
+@torch.no_grad()
+def test_an_edge_is_as_sure_as_the_best_test_of_it():
+    # A regression on what the edge says, its size known, is sure of it by its effect over the noise and the root of the
+    # number of windows. A plain growth of the loss would be half as sure.
+    network = make_network(weights="signed", k_neighbors=None, latent_layers=1)
+    inputs, _ = make_batch(3000, 0.0)
+    whole = network.forecast(**inputs).mean
+    seen, heard, edges = states(network, inputs)
+    says = [averages([heard[0]], [seen.sources])]
+    change = {
+        (i, j): (whole - forecast_muted(network, seen, heard, edges, says, i, j).mean)[:, 0, i, 0]
+        for i, j in np.ndindex(NODES, NODES)
+    }
+    effect = {edge: float(of.square().mean().sqrt()) for edge, of in change.items()}
+    noise = 10 * max(effect.values())
+    y = whole + noise * torch.randn(whole.shape)
+    y[:, 1:] = torch.nan  # one step, so that windows have no errors in common
+    result = edge_test(network, [(inputs, y)], loss="squared", margin=0.0, best_share=0.0)
+    z = stats.norm.isf(result.p_value)
+    expected = [
+        len(whole) ** 0.5 * effect[i, j] / noise
+        for i, j in zip(result.target, result.source, strict=True)
+    ]
+    assert len(z) == NODES * (NODES - 1)
+    assert max(expected) > 4
+    assert np.corrcoef(z, expected)[0, 1] > 0.5
+    assert np.mean(z) == pytest.approx(np.mean(expected), abs=3 * len(z) ** -0.5)
+    # Of no use: who has heard the edge is no better off.
+    i, j = max(effect, key=effect.__getitem__)
+    y[:, 0, i, 0] -= change[i, j]
+    again = edge_test(network, [(inputs, y)], loss="squared", margin=0.0, best_share=0.0)
+    gone = (again.target == i) & (again.source == j)
+    assert abs(stats.norm.isf(again.p_value[gone])) < 2.5
 
 
 def test_kinds_of_batches_and_models():
@@ -354,13 +404,16 @@ def test_kinds_of_batches_and_models():
 
 
 @torch.no_grad()
-def test_the_margin_is_by_the_kind_of_weights_and_loss():
-    batches = [make_batch(20, 0.0)]
+def test_the_margins_are_by_the_kind_of_weights_and_loss():
+    def margins(network, **options):
+        result = edge_test(network, [make_batch(20, 0.0)], **options)
+        return result.margin, result.best_share
+
     signed = make_network(weights="signed", likelihood="gaussian")
-    found = {loss: edge_test(signed, batches, loss=loss).margin for loss in LOSS}
-    assert found == {"absolute": 0.02, "squared": 0.02, "own": 0.0}
-    assert edge_test(signed, batches, margin=0.1).margin == 0.1
-    assert edge_test(make_network(), batches).margin == 0.0
+    found = {loss: margins(signed, loss=loss) for loss in LOSS}
+    assert found == {"absolute": (0.0025, 0.06), "squared": (0.0025, 0.06), "own": (0.0, 0.06)}
+    assert margins(signed, margin=0.1, best_share=0.2) == (0.1, 0.2)
+    assert margins(make_network()) == (0.0, 0.0)
 
 
 @torch.no_grad()
@@ -506,6 +559,8 @@ class TestRefusals:
             edge_test(network, batches, margin=-0.1)
         with pytest.raises(ValueError, match=r"'margin' must be 0 where a loss is negative"):
             edge_test(network, batches, margin=0.1, loss=lambda mean, y: (mean - y).abs() - 9.0)
+        with pytest.raises(ValueError, match=r"'best_share' must be .*got -0.1"):
+            edge_test(network, batches, best_share=-0.1)
         with pytest.raises(ValueError, match="'batches' must hold more than 9 windows for lag 8"):
             edge_test(network, [make_batch(9)])
         with pytest.raises(ValueError, match="must have 4 dimensions of each value"):

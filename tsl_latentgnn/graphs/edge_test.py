@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOSSES = ("absolute", "squared", "own")
-#: Share of its error that a target must lose without an edge of signed weight, where no other is given.
-MARGIN = 0.02
+#: What an edge of signed weight must be worth, where nothing else is given: a share of the loss of its target, and one
+#: of what the best edge of its target is worth.
+MARGIN, BEST_SHARE = 0.0025, 0.06
 #: Losses (windows x edges) that are held at once, where the edges are those of one graph.
 HELD = 2**22
 
@@ -39,7 +40,7 @@ class EdgeTest:
         target: Target of each edge.
         weight: Its weight, averaged over windows, layers, heads and steps; 0 where it is not chosen. Of signed weights
             the root mean square of the heads, with the sign of the largest.
-        loss_difference: By how much the loss of the target grows when it is muted, on average over the windows.
+        loss_difference: By how much the loss of the target grows without it, on average over the windows.
         p_value: Chance of at least this growth, as sure as it is, if the edge were of no use, or of no more than the
             margin.
         kept: Whether it is kept, at the false discovery rate ``fdr`` over all pairs of nodes.
@@ -48,6 +49,7 @@ class EdgeTest:
         lag: Largest lag of the autocovariances.
         fdr: The false discovery rate.
         margin: Share of its loss that a target must lose without an edge that is kept.
+        best_share: Share of what it loses without its best edge that a target must lose without one that is kept.
     """
 
     source: NDArray[np.int64]
@@ -61,6 +63,7 @@ class EdgeTest:
     lag: int
     fdr: float
     margin: float = 0.0
+    best_share: float = 0.0
 
     def to_graph(self, names: Sequence[str] | None = None) -> LatentGraph:
         """The edges as a single graph with p-values and decisions.
@@ -117,32 +120,49 @@ def edge_test(
     loss: str | Callable[[Tensor, Tensor], Tensor] = "absolute",
     lag: int | None = None,
     margin: float | None = None,
+    best_share: float | None = None,
 ) -> EdgeTest:
     r"""Test which edges of a learned graph the forecast needs.
 
     The weights of a target sum to 1 whether it has a source or not, so a weight alone says little; of a signed one, it
     depends on the readings what it does to the forecast. Here each edge
-    :math:`i \leftarrow j` is muted, and the loss of target :math:`i` is compared window by window with that of the
-    whole graph, on windows that the model was not trained on:
+    :math:`i \leftarrow j` is muted, which changes the forecast of target :math:`i` from :math:`\hat y_t` to
+    :math:`\hat y_t^{\,\text{muted}}`, and the loss of the target is compared window by window, on windows that the
+    model was not trained on:
 
     .. math::
-        d_t = \ell_t^{\,\text{muted}} - \ell_t, \qquad z = \bar d \, \Big/ \sqrt{v \, / \, (1 - (L + 1) / n)},
+        d_t = \frac{\ell_t(2 \hat y_t^{\,\text{muted}} - \hat y_t) - \ell_t(\hat y_t)}{4}, \qquad
+        z = \bar d \, \Big/ \sqrt{v \, / \, (1 - (L + 1) / n)},
         \qquad p = \Pr(T_\nu \ge z), \qquad \nu = n \Big/ \sum_{|l| \le L} \Big(1 - \tfrac{|l|}{L + 1}\Big)^2 .
 
-    This is the test of equal accuracy of `Diebold and Mariano (1995)
+    What the edge says is taken away twice, so that the forecast without it is in the middle: if the edge is of no use,
+    both sides miss alike, and :math:`d_t` is 0 on average; if it is of use, a fourth of this growth is, for a loss that
+    curves as a square, the growth of the loss without the edge. Of the squared error :math:`d_t` is the product of what
+    the forecast misses without the edge and what the edge changes, on which `Clark and West (2007)
+    <https://doi.org/10.1016/j.jeconom.2006.05.023>`_ test a model against one that is nested in it. The plain growth
+    :math:`\ell_t(\hat y_t^{\,\text{muted}}) - \ell_t(\hat y_t)` has the same mean and twice the spread: it needs four
+    times as many windows.
+
+    The test is that of equal accuracy of `Diebold and Mariano (1995)
     <https://doi.org/10.1080/07350015.1995.10524599>`_, one-sided, with the variance :math:`v` of
     :class:`~tsl_latentgnn.graphs.moments.RunningMeans` (Newey and West, 1987). Student's :math:`T` with the equivalent
     degrees of freedom of the variance, and the factor, which undoes the loss to the estimated mean, are for its far
-    tail: with 250 windows and 12 steps a normal distribution and :math:`L = 11` give a p-value below 0.0001 to 39 of
-    10,000 useless edges, where 1 is due; these give it to 2. The edges that are kept have a false discovery rate of at
+    tail: with 250 windows and 12 steps a normal distribution and :math:`L = 11` give a p-value below 0.0001 to 13 of
+    10,000 useless edges, where 1 is due; these give it to 1. The edges that are kept have a false discovery rate of at
     most ``fdr`` by `Benjamini and Hochberg (1995) <https://doi.org/10.1111/j.2517-6161.1995.tb02031.x>`_ over all
     :math:`N (N - 1)` pairs of nodes; one that is never chosen has :math:`p = 1`.
 
     Whatever is of any use is found once there are windows enough: what a source says of the noise in the readings of
-    another, or of what reaches the target between two readings by way of others. With a ``margin`` :math:`m` an edge is
-    of use if its target loses more than this share of its loss :math:`\bar\ell_i` without it: the test is then of
-    :math:`\bar d - m \bar\ell_i` in the place of :math:`\bar d`, a minimum-effect test (`Murphy and Myors, 1999
-    <https://doi.org/10.1037/0021-9010.84.2.234>`_).
+    another, or of what reaches the target between two readings by way of others. With a ``margin`` :math:`m` and a
+    ``best_share`` :math:`r` an edge is of use if it is worth more than these shares of the target's loss
+    :math:`\bar\ell_i` and of what its best edge is worth: the test is then of
+
+    .. math::
+        \bar d_{ij} - \max\big(m \, \bar\ell_i, \; r \max_{j'} \bar d_{ij'}\big)
+
+    in the place of :math:`\bar d`, a minimum-effect test (`Murphy and Myors, 1999
+    <https://doi.org/10.1037/0021-9010.84.2.234>`_). What comes by way of others is little beside what comes at first
+    hand, but much beside the noise of a target that has little noise.
 
     A muted edge tells its target, in all layers and at all steps, what the source says on average, and only this target
     is looked at (:class:`~tsl_latentgnn.graphs.muted.EdgeMuter`). So the test is of the direct way from :math:`j` to
@@ -167,13 +187,16 @@ def edge_test(
         loss (str or callable): ``"absolute"`` or ``"squared"`` error, ``"own"``, the loss of the model's likelihood in
             the scale of the model (:meth:`Forecast.loss <tsl_latentgnn.models.Forecast.loss>`), or a function of
             forecast and ``y`` that returns the loss of each value. The loss of a window is the mean over the readings
-            that are there. (default: ``"absolute"``)
+            that are there. ``"own"`` feels the spread of the forecast, too, from which nothing can be taken twice: of
+            it :math:`d_t` is the plain growth. (default: ``"absolute"``)
         lag (int, optional): Largest lag :math:`L`, at least ``horizon - 1``: forecasts that overlap have errors in
             common up to there. As the weights of the lags fall to 0, more are needed; ``None`` is
             ``3 * horizon - 1``. (default: ``None``)
         margin (float, optional): Share of its loss, at least 0, up to which a target may lose without an edge that is
-            of no use. ``None`` is 0.02 for the absolute and squared error of a model with signed weights, else 0: where
-            weights are shares, each of many sources that say the same may be worth less. (default: ``None``)
+            of no use. ``None`` is 0.0025 for the absolute and squared error of a model with signed weights, else 0:
+            where weights are shares, each of many sources that say the same may be worth less. (default: ``None``)
+        best_share (float, optional): The same as a share of what the target loses without its best edge. ``None`` is
+            0.06 for a model with signed weights, else 0. (default: ``None``)
 
     Returns:
         EdgeTest: The edges, with loss difference, p-value and decision.
@@ -190,10 +213,13 @@ def edge_test(
     network, read = _reader(model)
     overlap = network.horizon - 1
     lag = 3 * network.horizon - 1 if lag is None else check_int("lag", lag, overlap)
+    signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
     if margin is None:
-        signed = any(conv.learner.signed for conv in network.graph_encoder.convs)  # type: ignore[union-attr]
         margin = MARGIN if signed and loss in ("absolute", "squared") else 0.0
+    if best_share is None:
+        best_share = BEST_SHARE if signed else 0.0
     margin = check_float("margin", margin, 0.0)
+    best_share = check_float("best_share", best_share, 0.0)
     _check_order(batches)
     nodes = network.n_nodes
     sums, muter, losses = RunningMeans(nodes, lag), EdgeMuter(network), np.zeros((2, nodes))
@@ -210,7 +236,10 @@ def edge_test(
         )
     mean, variance, count = sums.moments()
     target, source = np.divmod(sums.pairs, nodes)
-    p_value = p_values(mean - _least_use(losses, margin)[target], variance, count, lag)
+    best = np.zeros(nodes)
+    np.maximum.at(best, target, mean)
+    least = np.maximum(_margins(losses, margin), best_share * best)
+    p_value = p_values(mean - least[target], variance, count, lag)
     kept = discoveries(p_value, nodes * (nodes - 1), fdr)
     order = np.argsort(-np.abs(sums.weights), kind="stable")
     return EdgeTest(
@@ -225,11 +254,12 @@ def edge_test(
         lag=lag,
         fdr=fdr,
         margin=margin,
+        best_share=best_share,
     )
 
 
-def _least_use(losses: FloatArray, margin: float) -> FloatArray:
-    """What each target must lose at least, by the sum and number of its losses ``[2, n]``."""
+def _margins(losses: FloatArray, margin: float) -> FloatArray:
+    """The share ``margin`` of the loss of each target, by the sum and number of its losses ``[2, n]``."""
     mean = losses[0] / np.maximum(losses[1], 1.0)
     if margin > 0 and (mean < 0).any():
         raise ValueError(
@@ -336,7 +366,7 @@ def _add(
     batch: _Read,
     loss: str | Callable[[Tensor, Tensor], Tensor],
 ) -> FloatArray:
-    """Add what each window of a batch loses with each edge; return sum and number of the losses ``[2, n]``."""
+    """Add what each window of a batch loses without each edge; return sum and number of the losses ``[2, n]``."""
     y = batch.y
     if bool(y.isinf().any()):
         raise ValueError(f"'y' must not be Inf (got {int(y.isinf().sum())} of {y.numel()} values).")
@@ -344,13 +374,21 @@ def _add(
     least = _mean_loss(whole, batch, loss)
     there = (~y.isnan()).any(3).any(1)
 
+    def growth(target: Tensor, muted: Forecast) -> Tensor:
+        """By how much the loss of each window grows without an edge, see :func:`edge_test`."""
+        own, before = batch.of(target), least.index_select(1, target)
+        if loss == "own":
+            return _mean_loss(muted, own, loss) - before
+        twice = muted._replace(mean=2 * muted.mean - whole.mean.index_select(2, target))
+        return (_mean_loss(twice, own, loss) - before) / 4
+
     def parts() -> Iterator[Part]:
         """What is lost, in parts of bounded size where no other holds more of the same edges."""
         held: list[tuple[Tensor, Tensor, Tensor]] = []
         size = 0
         for target, source, weight, forecast, complete in without:
             pairs = torch.where(source < 0, -1, target * y.size(2) + source)
-            values = _mean_loss(forecast, batch.of(target), loss) - least[:, target]
+            values = growth(target, forecast)
             held.append((pairs, values, weight))
             size += values.numel()
             if complete and size >= HELD:

@@ -12,7 +12,6 @@ from ..models import Forecast, LatentForecaster
 from ..models.latent_forecaster import Seen
 from ..nn import Edges
 from ..nn.functional.attention import repeat_graphs
-from ..nn.readout import HorizonReadout
 
 #: What a signed weight is to be above, as a share of the largest of its target: what a training leaves of an edge of
 #: no use, on its way to zero. The loss feels its square.
@@ -111,9 +110,6 @@ class EdgeMuter:
         if edges.senders is not None:
             change = change.masked_fill(~edges.senders[..., None, None], 0.0)
         shares, strength = (to_dense(edges, of) for of in (edges.weights, edges.strength))
-        if seen.recurrence is not None and isinstance(self.network.decoder, HorizonReadout):
-            encoded, (hidden, cell) = seen.recurrence  # it reads what the graph says alone
-            seen = seen._replace(recurrence=(encoded[..., :0], (hidden[:0], cell[..., :0])))
         table = other_sources([edges], 1)[0]
         targets, columns = (table >= 0).nonzero(as_tuple=True)
         size = max(1, (ROWS if h.device.type == "cpu" else ROWS_ELSEWHERE) // len(h))
