@@ -63,6 +63,20 @@ def make_network(**options):
     return randomize(network).eval()
 
 
+@pytest.mark.parametrize(("shared", "searches"), [(True, 1), (False, 3)])
+def test_layers_that_agree_share_a_search(shared, searches, monkeypatch):
+    network, found = make_network(latent_layers=3, shared_static=shared), []
+    search = network.graph_encoder.edges
+
+    def count(*args):
+        found.append(search(*args))
+        return found[-1]
+
+    monkeypatch.setattr(network.graph_encoder, "edges", count)
+    EdgeMuter(network)(network.before_graph(**make_batch()[0]))
+    assert len(found) == searches
+
+
 def make_batch(windows=5, missing=0.3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(windows, WINDOW, NODES, 1, generator=generator)

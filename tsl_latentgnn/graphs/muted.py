@@ -80,7 +80,9 @@ class EdgeMuter:
         h, heard, edges = seen.h, [], []
         for layer, conv in enumerate(encoder.convs):
             heard.append(h)
-            edges.append(encoder.edges(conv, h, seen.sources))
+            if layer == 0 or not conv.learner.agrees(encoder.convs[layer - 1].learner):
+                given = encoder.edges(conv, h, seen.sources)  # once for all layers that agree
+            edges.append(given)
             h = self._convolve(seen, layer, h, edges[-1])
         self._listen(heard, seen.sources)
         at_once = len(edges) == 1 and edges[0].num_graphs == 1 and encoder.norm in (None, "layer")
