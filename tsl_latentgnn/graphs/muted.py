@@ -77,10 +77,11 @@ class EdgeMuter:
             seen: What :meth:`~tsl_latentgnn.models.LatentForecaster.before_graph` returned.
         """
         encoder = self.network.graph_encoder
+        convs: Any = encoder.convs
         h, heard, edges = seen.h, [], []
-        for layer, conv in enumerate(encoder.convs):
+        for layer, conv in enumerate(convs):
             heard.append(h)
-            if layer == 0 or not conv.learner.agrees(encoder.convs[layer - 1].learner):
+            if layer == 0 or not conv.learner.agrees(convs[layer - 1].learner):
                 given = encoder.edges(conv, h, seen.sources)  # once for all layers that agree
             edges.append(given)
             h = self._convolve(seen, layer, h, edges[-1])
