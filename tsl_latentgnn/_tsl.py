@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torchmetrics.metric import jit_distributed_available
 from torchmetrics.utilities.data import dim_zero_sum
 from tsl import epsilon
-from tsl.data import Data, SpatioTemporalDataModule
+from tsl.data import BatchMapItem, Data, SpatioTemporalDataModule, SynchMode
 from tsl.data.loader import StaticGraphLoader
 from tsl.data.preprocessing import MinMaxScaler, RobustScaler, Scaler, StandardScaler
 from tsl.datasets.prototypes.casting import time_unit_to_nanoseconds
@@ -38,11 +38,13 @@ from tsl.nn.models import BaseModel
 from tsl.ops.az_test import az_whiteness_test
 
 __all__ = [
+    "BatchMapItem",
     "Data",
     "Predictor",
     "Scaler",
     "SpatioTemporalDataModule",
     "StaticGraphLoader",
+    "SynchMode",
     "TslModel",
     "allow_in_checkpoints",
     "az_whiteness_test",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tsl_latentgnn.engines import DataCard
+from tsl_latentgnn.engines import DataCard, add_profile
 from tsl_latentgnn.engines.processes import SharedDataModule
+from tsl_latentgnn.engines.usual import usual_readings
 from tsl_latentgnn.forecaster.baselines import season_steps
 from tsl_latentgnn.models import LatentGNNModel
 
@@ -19,7 +20,6 @@ from tsl.datasets import MetrLA
 from benchmarks.data.baselines import last_valid_reading, naive_error
 from benchmarks.data.corruption import corrupt
 from benchmarks.data.datasets import load_dataset
-from benchmarks.data.profile import feed_profile, profile_sizes, usual_readings
 from benchmarks.settings import ModelChoice, Settings
 from benchmarks.zoo import SCALER_AXES
 
@@ -40,6 +40,7 @@ class ForecastingData:
         datamodule: Splits, scales and batches the windows; already set up.
         step_minutes: Minutes from one step to the next; ``None`` where there is no clock.
         encoded: Units of the encoded time that is the covariate ``u``; empty without.
+        profile_sizes: Sizes of ``u`` and ``u_future`` with the profile, for models that are trained.
     """
 
     dataset: Any
@@ -47,6 +48,7 @@ class ForecastingData:
     datamodule: Any
     step_minutes: float | None
     encoded: tuple[str, ...] = ()
+    profile_sizes: tuple[int, int] | None = None
 
     def cards(self, model_class: type) -> list[DataCard]:
         """Return the callback that writes into checkpoints what forecasts from raw readings need, where there are any:
@@ -56,7 +58,7 @@ class ForecastingData:
             model_class is not LatentGNNModel
             or self.step_minutes is None
             or self.windows.n_channels > 1
-            or "profile" in self.windows.covariates  # of which a card knows nothing
+            or "later" in self.windows.covariates  # of which a card knows nothing
             or "u" in self.dataset.covariates
         ):
             return []
@@ -95,7 +97,8 @@ class ForecastingData:
         future_size = 0
         if "u_future" in self.windows.input_map:
             future_size = self.windows.covariates[future].size(-1)
-        usual, usual_ahead = profile_sizes(self.windows)
+        if self.profile_sizes is not None:
+            exog_size, future_size = self.profile_sizes
         tables = [] if self.step_minutes is None else [round(24 * 60 / self.step_minutes), 7]
         return {
             "n_nodes": self.windows.n_nodes,
@@ -103,9 +106,11 @@ class ForecastingData:
             "output_size": self.windows.n_channels,
             "window": self.windows.window,
             "horizon": self.windows.horizon,
-            "exog_size": exog_size + usual,
-            "future_exog_size": future_size + usual_ahead,
-            "n_exog_emb": tables[:exog_size],  # STID; it fails on None, its own default
+            "exog_size": exog_size,
+            "future_exog_size": future_size,
+            "n_exog_emb": tables[
+                :exog_size
+            ],  # STID, which takes no profile; it fails on None, its own default
         }
 
 
@@ -130,9 +135,14 @@ def load_data(settings: Settings) -> ForecastingData:
     index = dataset.index
     clock = isinstance(index, pd.DatetimeIndex)
     step_minutes = (index[1] - index[0]).total_seconds() / 60 if clock else None
-    if options.profile and (not clock or model.covariates == "index"):
-        without = f"model {model.name}, whose covariates are table rows" if clock else "no clock"
-        raise ValueError(f"'dataset.profile' must be false (got {without}).")
+    if options.profile:
+        without = None if clock else "no clock"
+        if model.covariates == "index":
+            without = f"model {model.name}, whose covariates are table rows"
+        elif model.trained and "u" not in model.inputs:
+            without = f"model {model.name}, which takes no covariates"
+        if without is not None:
+            raise ValueError(f"'dataset.profile' must be false (got {without}).")
     if options.hide_graph:  # it is to be found: self-loops only
         graph = torch.arange(dataset.n_nodes).expand(2, -1).clone(), None
     else:
@@ -173,13 +183,6 @@ def load_data(settings: Settings) -> ForecastingData:
         # Not as "mask": a batch has one entry of a name, and that one is the target's mask.
         key = "mask" if found is None else "found"
         windows.update_input_map(input_mask=BatchMapItem(key, WINDOW, preprocess=False))
-    if options.profile:
-        usual = usual_readings(windows, rows, index[1] - index[0])
-        if model.trained:
-            taken = set(model.inputs) - (set() if options.future_u else {"u_future"})
-            feed_profile(windows, usual, tuple(taken))
-        else:
-            windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
     datamodule = SharedDataModule(
         dataset=windows,
         scalers={"target": options.scaler(axis=SCALER_AXES[options.scaler_of])}
@@ -190,11 +193,18 @@ def load_data(settings: Settings) -> ForecastingData:
         workers=settings.workers,
     )
     datamodule.setup()
+    sizes = None
+    if options.profile and model.trained:
+        sizes = add_profile(datamodule, future=options.future_u and "u_future" in model.inputs)
+    elif options.profile:
+        windows.add_covariate(
+            "profile", usual_readings(datamodule)[1], "t n f", add_to_input_map=False
+        )
     if model.trained:
         _mend_scaler(windows, datamodule.train_slice)
     else:
         model.cls.prepare(datamodule, **model.hparams)
-    return ForecastingData(dataset, windows, datamodule, step_minutes, encoded)
+    return ForecastingData(dataset, windows, datamodule, step_minutes, encoded, sizes)
 
 
 def _lagged(values: np.ndarray, rows: np.ndarray, model: ModelChoice) -> np.ndarray:
@@ -302,5 +312,5 @@ def _mend_scaler(windows: Any, training: Any) -> None:
         setattr(scaler, name, torch.where(known, values, mean))
     constant = scaler.scale <= _ROUNDING * scaler.bias.abs()
     scaler.scale = torch.where(constant, torch.ones_like(scaler.scale), scaler.scale)
-    for name in {"readings", "profile", "later"} & windows.covariates.keys():
-        windows.add_scaler(name, scaler)
+    if "readings" in windows.covariates:
+        windows.add_scaler("readings", scaler)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tsl_latentgnn import Forecaster
-from tsl_latentgnn.forecaster.profile import Profile
+from tsl_latentgnn.profile import Profile
 
 import numpy as np
 import pandas as pd

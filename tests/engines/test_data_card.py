@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import replace
 
-from tsl_latentgnn.engines.data_card import DATA_CARD, Card
+from tsl_latentgnn.engines.data_card import DATA_CARD, Card, _checksum
 from tsl_latentgnn.forecaster import CheckpointForecaster
 from tsl_latentgnn.models import LatentGNNModel
 
@@ -53,7 +53,51 @@ def test_a_card_is_read_as_it_was_written():
         one, other = getattr(card, name), getattr(read, name)
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else str(one) == str(other)
     assert Card.from_dict(card) is card
-    assert entries["version"] == 2
+    assert entries["version"] == 3
+
+
+PROFILE = {"season": "day", "slots": 24, "kinds": 1, "values": torch.rand(1, 24, 2, 1)}
+
+
+def test_a_profile_is_read_as_it_was_written():
+    card = make_card(inputs=["x", "u", "u_future"], profile=PROFILE)
+    read = Card.from_dict(card.to_dict())
+    assert {**read.profile, "values": 0} == {**PROFILE, "values": 0}
+    times = pd.date_range("2024-01-01 05:00", periods=2, freq="h")
+    np.testing.assert_array_equal(read.usual(times), PROFILE["values"][0, 5:7])
+    read.check_model(make_model(exog_size=3, future_exog_size=3))
+    with pytest.raises(ValueError, match=r"'model' must have exog_size=3.* a profile"):
+        read.check_model(make_model(exog_size=2, future_exog_size=3))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"season": "month"},
+        {"slots": 0},
+        {"kinds": 3},
+        {"kinds": 2},
+        {"values": torch.rand(1, 24, 3, 1)},
+        {"values": torch.full((1, 24, 2, 1), math.nan)},
+        {"values": torch.zeros(1, 24, 2, 1, dtype=torch.long)},
+        {"values": [1.0]},
+        {"more": 1},
+    ],
+)
+def test_a_profile_that_no_training_has_is_refused(changed):
+    with pytest.raises((TypeError, ValueError), match="'profile"):
+        make_card(inputs=["x", "u", "u_future"], profile={**PROFILE, **changed})
+    with pytest.raises(ValueError, match="'inputs' must hold 'u' and 'u_future' with a profile"):
+        make_card(profile=PROFILE)
+
+
+def test_a_card_of_the_second_version():
+    entries = make_card().to_dict()
+    del entries["profile"], entries["checksum"]
+    entries["checksum"] = _checksum({n: v for n, v in entries.items() if n != "version"})
+    assert Card.from_dict({**entries, "version": 2}).profile is None
+    with pytest.raises(ValueError, match="lacking: profile"):
+        Card.from_dict(entries)
 
 
 def test_a_card_before_there_was_a_version():
@@ -79,7 +123,7 @@ def test_no_card_at_all(value):
 
 
 WRONG = {
-    "version": [0, 3, "2", None, True],
+    "version": [0, 4, "2", None, True],
     "sensors": [None, "ab", [], ["a", "a"], ["a", 1], ["a", " "], 3],
     "encoded": [None, "day", ["noon"], ["day", "day"], [None]],
     "step_seconds": [0, -900.0, math.nan, math.inf, "900", None, 1e300, 1e-12, True],

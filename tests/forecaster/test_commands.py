@@ -40,6 +40,14 @@ def test_fit_says_what_it_found_and_how_good_it_is(folder, capsys):
     assert captured.err == ""
 
 
+def test_fit_trains_on_as_many_sensors_at_once_as_asked_for(folder):
+    main(
+        f"fit {folder}/first.csv --horizon 2 --sensors-at-once 2 --epochs 1 --accelerator cpu "
+        f"--out {folder}/pieces".split()
+    )
+    assert Forecaster.load(folder / "pieces").sensors_at_once == 2
+
+
 def test_predict_forecasts_from_now_on(folder, capsys):
     main(f"predict {folder}/model {folder}/readings.csv --out {folder}/now.csv".split())
     forecasts = pd.read_csv(folder / "now.csv", parse_dates=["time"])

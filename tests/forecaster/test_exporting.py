@@ -15,7 +15,7 @@ from tsl_latentgnn.forecaster.exporting import (
     _days,
     export_forecaster,
 )
-from tsl_latentgnn.forecaster.profile import Clock
+from tsl_latentgnn.profile import Clock
 
 import numpy as np
 import pandas as pd

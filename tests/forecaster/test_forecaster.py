@@ -295,7 +295,7 @@ def test_ctrl_c_keeps_the_best_so_far(readings):
     options = {**QUICK, "epochs": 4}
     forecaster = Forecaster(**options, trainer_kwargs={"callbacks": [Interrupt()]})
     forecaster.fit(readings[:200])
-    assert forecaster.best_epoch_ == 0
+    assert forecaster.best_epochs_ == [0]
     assert np.isfinite(forecaster.predict(readings[:240])["mean"]).all()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tsl_latentgnn import Forecaster, _large
 from tsl_latentgnn.forecaster import large
 from tsl_latentgnn.forecaster.baselines import baselines
 from tsl_latentgnn.forecaster.batches import Windows
 from tsl_latentgnn.forecaster.columns import read_table
 from tsl_latentgnn.forecaster.panel import read_panel
-from tsl_latentgnn.forecaster.profile import Clock, Profile
 from tsl_latentgnn.forecaster.recipe import Scale
 from tsl_latentgnn.forecaster.settings import choose_settings, is_unlike
+from tsl_latentgnn.models import LatentForecaster
+from tsl_latentgnn.profile import Clock, Profile
 from tsl_latentgnn.report.data import report_data
 
 import numpy as np
@@ -27,8 +29,8 @@ HOUR = pd.Timedelta("1h")
 @pytest.fixture
 def tiny(monkeypatch):
     """Limits that a small table exceeds: two sensors at once, all arrays in files."""
-    monkeypatch.setattr(large, "PART", 900)
-    monkeypatch.setattr(large, "IN_FILE", 1)
+    monkeypatch.setattr(_large, "PART", 900)
+    monkeypatch.setattr(_large, "IN_FILE", 1)
 
 
 def values_of(table):
@@ -36,17 +38,17 @@ def values_of(table):
 
 
 def test_parts_are_all_sensors_once_and_about_as_large_as_asked_for(monkeypatch):
-    monkeypatch.setattr(large, "PART", 30)
-    parts = list(large.sensor_parts(np.zeros((10, 7, 1))))
+    monkeypatch.setattr(_large, "PART", 30)
+    parts = list(_large.sensor_parts(np.zeros((10, 7, 1))))
     assert [(part.start, part.stop) for part in parts] == [(0, 3), (3, 6), (6, 7)]
-    assert [(p.start, p.stop) for p in large.sensor_parts(np.zeros((100, 2)))] == [(0, 1), (1, 2)]
+    assert [(p.start, p.stop) for p in _large.sensor_parts(np.zeros((100, 2)))] == [(0, 1), (1, 2)]
 
 
 def test_arrays_beyond_the_limit_are_files_that_vanish(monkeypatch, tmp_path):
-    monkeypatch.setattr(large.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(large, "IN_FILE", 4 * 100)
-    assert not isinstance(large.empty((99,)).base, np.memmap)
-    array = large.empty((10, 10))
+    monkeypatch.setattr(_large.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(_large, "IN_FILE", 4 * 100)
+    assert not isinstance(_large.empty((99,)).base, np.memmap)
+    array = _large.empty((10, 10))
     assert isinstance(array.base, np.memmap)
     assert type(array) is np.ndarray
     array[3] = 2.0
@@ -58,10 +60,10 @@ def test_a_disk_without_room_is_said_at_once(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(large, "IN_FILE", 1)
-    monkeypatch.setattr(large.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(_large, "IN_FILE", 1)
+    monkeypatch.setattr(_large.os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match=r"'readings' must find 0.0 GiB .*No space.*TMPDIR"):
-        large.empty((10, 10))
+        _large.empty((10, 10))
 
 
 def test_profile_scale_and_kinds_of_parts_are_those_of_the_whole(monkeypatch):
@@ -76,8 +78,8 @@ def test_profile_scale_and_kinds_of_parts_are_those_of_the_whole(monkeypatch):
         return [profile.values, left, *arrays, np.array(is_unlike(values))]
 
     whole = found()
-    monkeypatch.setattr(large, "PART", 900)
-    assert len(list(large.sensor_parts(values))) == 3
+    monkeypatch.setattr(_large, "PART", 900)
+    assert len(list(_large.sensor_parts(values))) == 3
     for one, other in zip(whole, found(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
@@ -97,7 +99,7 @@ def test_baselines_of_parts_are_those_of_the_whole(monkeypatch):
     last, arguments = np.arange(330, 390), (values, profile, HOUR, 6, 3, np.arange(5, 300))
     whole = {name: of(last) for name, of in baselines(*arguments).items()}
     assert set(whole) == {"persistence", "seasonal naive", "profile", "linear"}
-    monkeypatch.setattr(large, "PART", 900)
+    monkeypatch.setattr(_large, "PART", 900)
     for name, of in baselines(*arguments).items():
         np.testing.assert_allclose(of(last), whole[name], rtol=1e-6)
 
@@ -131,7 +133,7 @@ def test_a_large_parquet_file_is_the_same_frame(tiny, monkeypatch, tmp_path, tim
 
 @pytest.mark.parametrize("limit", [1, 2**29])
 def test_a_long_parquet_file_is_read_as_ever(monkeypatch, tmp_path, limit):
-    monkeypatch.setattr(large, "IN_FILE", limit)
+    monkeypatch.setattr(_large, "IN_FILE", limit)
     table = small_table(rows=20).rename_axis("ds").reset_index().melt("ds", var_name="unique_id")
     table.to_parquet(tmp_path / "readings.parquet")
     monkeypatch.delattr(pd, "read_parquet")  # which has no room for 30,000 columns
@@ -171,6 +173,62 @@ def test_batches_and_windows_shrink_with_the_sensors():
     assert len(np.unique(np.diff(few))) == 1  # evenly spaced
 
 
+def test_many_readings_go_through_the_recurrence_in_pieces_that_the_caches_hold():
+    sizes = {}
+    for shape in ((16, 12, 207), (5, 12, 8600), (1, 12, 30_000), (64, 288, 10)):
+        x = torch.empty(*shape, 1)
+        with torch.no_grad():
+            sizes[shape] = large.sensors_at_once(x), 0
+        sizes[shape] = large.sensors_at_once(x), sizes[shape][0]
+        assert large.sensors_at_once(torch.empty(*shape, 1, device="meta")) is None
+    assert sizes == {
+        (16, 12, 207): (None, 62),  # in training 39,744 readings are few
+        (5, 12, 8600): (200, 200),
+        (1, 12, 30_000): (1000, 1000),
+        (64, 288, 10): (1, 1),
+    }
+
+
+@pytest.fixture
+def pieces(monkeypatch):
+    """Sensors that went through the recurrence together, in training and without a gradient."""
+    found = {True: set(), False: set()}
+    forecast = LatentForecaster.forecast
+
+    def note(self, *args, nodes_at_once=None, **kwargs):
+        found[torch.is_grad_enabled()].add(nodes_at_once)
+        return forecast(self, *args, nodes_at_once=nodes_at_once, **kwargs)
+
+    monkeypatch.setattr(LatentForecaster, "forecast", note)
+    return found
+
+
+def test_a_training_in_pieces_is_that_of_all_sensors_at_once(monkeypatch, pieces):
+    table, options = small_table(), {"hidden_size": 8, "dropout": 0.0}
+    whole = fit_small(table, model_kwargs=options)
+    assert pieces == {True: {None}, False: {None}}
+    expected = whole.predict(table, step=20)
+
+    asked = fit_small(table, model_kwargs=options, sensors_at_once=2)
+    assert pieces[True] == {None, 2}
+    assert asked.settings_.sensors_at_once == 2
+    monkeypatch.setattr(large, "PIECE_READINGS", 400)
+    monkeypatch.setattr(large, "PIECED_TRAINING", 1000)
+    found = fit_small(table, model_kwargs=options)
+    assert pieces[True] == {None, 2, 1}
+    for model in (asked, found):
+        pd.testing.assert_frame_equal(model.predict(table, step=20), expected, rtol=1e-4)
+    assert pieces[False] == {None, 2, 1}
+
+
+def test_sensors_at_once_is_checked_and_kept(tmp_path):
+    for wrong, error in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="'sensors_at_once' must be an int"):
+            fit_small(sensors_at_once=wrong)
+    fit_small(sensors_at_once=2).save(tmp_path)
+    assert Forecaster.load(tmp_path).sensors_at_once == 2
+
+
 def test_a_choice_of_windows_is_said(monkeypatch, capsys):
     monkeypatch.setattr(large, "JUDGED_VALUES", 9)
     monkeypatch.setattr(large, "JUDGED_WINDOWS", 12)
@@ -208,7 +266,7 @@ def test_edges_without_a_test_have_the_mean_weights_of_all_windows():
 _PEAK = """
 import resource, sys
 import numpy as np, pandas as pd
-from tsl_latentgnn import Forecaster
+from tsl_latentgnn import Forecaster, _large
 from tsl_latentgnn.forecaster import large
 
 def peak():
@@ -224,7 +282,7 @@ def fit(readings):
         model_kwargs={"hidden_size": 2, "latent_layers": 1, "node_emb_size": 1},
         trainer_kwargs={"limit_train_batches": 2}).fit(readings)
 
-large.PART, large.JUDGED_VALUES, large.BATCH_READINGS = 2**16, 2**16, 2**15
+_large.PART, large.JUDGED_VALUES, large.BATCH_READINGS = 2**16, 2**16, 2**15
 fit(table(300, 8))
 readings = table(40_000, 200)  # 30.5 MiB
 before = peak()

@@ -60,6 +60,12 @@ def test_the_loss_of_a_trial_is_that_of_its_training_and_the_best_is_taken():
     assert best.model_kwargs["hidden_size"] == 8  # as it was given
 
 
+def test_a_trial_trains_one_network_of_an_ensemble():
+    studies = [tune(small(ensemble=number), small_table(), trials=1) for number in (1, 2)]
+    assert studies[0].trials[0].value == studies[1].trials[0].value
+    assert best_of(small(ensemble=2), studies[1]).ensemble == 2
+
+
 def test_the_first_trial_is_the_default_and_all_settings_are_tried(monkeypatch):
     def fit(self, *_, **__):
         (watch,) = self.trainer_kwargs["callbacks"]

@@ -71,10 +71,21 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--k-neighbors", type=read_positive, help="sources of each sensor")
     training = parser.add_argument_group("the training (likewise)")
     training.add_argument("--batch-size", type=read_positive, help="windows of a step")
+    training.add_argument(
+        "--sensors-at-once",
+        type=read_positive,
+        help="sensors worked on together: fewer take less memory",
+    )
     training.add_argument("--epochs", type=read_positive, help="epochs at most")
     training.add_argument("--patience", type=read_positive, help="epochs without improvement")
     training.add_argument("--lr", type=float, help="largest learning rate")
     training.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    training.add_argument(
+        "--ensemble",
+        type=read_positive,
+        default=1,
+        help="networks that forecast as one (default: 1)",
+    )
     training.add_argument("--accelerator", default="auto", help="cpu, gpu, ... (default: auto)")
 
 
@@ -92,7 +103,16 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
         "scaling",
         "k_neighbors",
     )
-    training = ("batch_size", "epochs", "patience", "lr", "seed", "accelerator")
+    training = (
+        "batch_size",
+        "sensors_at_once",
+        "epochs",
+        "patience",
+        "lr",
+        "seed",
+        "ensemble",
+        "accelerator",
+    )
     return Forecaster(
         **{name: getattr(options, name) for name in (*same, *training)},
         missing=missing_values(options),

@@ -11,6 +11,7 @@ from .predictor import LatentGNNPredictor
 from .processes import EndTogether, SharedBatches, SharedDataModule, SharedLoss, share_loss
 from .resume import RunState, Stopping, exit_on_sigterm
 from .run_checkpoints import BestCheckpoint, RunCheckpointIO, check_fits, hold
+from .usual import add_profile
 
 __all__ = [
     "BestCheckpoint",
@@ -26,6 +27,7 @@ __all__ = [
     "SharedDataModule",
     "SharedLoss",
     "Stopping",
+    "add_profile",
     "check_fits",
     "exit_on_sigterm",
     "hold",

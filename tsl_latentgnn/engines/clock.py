@@ -57,4 +57,6 @@ def clock_features(features: Sequence[str], times: pd.DatetimeIndex) -> np.ndarr
         else:
             angle = universal * (2 * np.pi / time_unit_to_nanoseconds(feature))
             columns += [np.sin(angle), np.cos(angle)]
+    if not columns:
+        return np.empty((len(times), 0), np.float32)
     return np.stack(columns, -1).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from reprlib import repr as shorten
 from typing import Any
@@ -13,17 +13,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .._checks import check_float, check_int
+from .._checks import check_choice, check_float, check_int
 from .._renamed import moved
 from .._tsl import Scaler
 from ..models import LatentForecaster
+from ..profile import SEASONS, Clock, Profile
 from .clock import check_clock, clock_features, clock_size
+from .usual import beside_usual
 
 #: The key of a Lightning checkpoint.
 DATA_CARD = "data_card"
 
-#: Of the entries below. Cards of 0.1 and of the first days of 0.2 have none, and the first seven fields.
-VERSION = 2
+#: Of the entries below. Cards of 0.1 and of the first days of 0.2 have none, and the first seven fields; the second
+#: version has no profile.
+VERSION = 3
 
 #: Names of a model's inputs that can be made of raw readings and their time stamps.
 INPUTS = ("input_mask", "u", "u_future", "x")
@@ -60,6 +63,10 @@ class Card:
         missing (float, optional): Reading that stands for a missing one, beside empty cells. (default: ``None``)
         covariate_scalers (mapping): Of ``"u"`` and ``"u_future"``, where they are scaled: bias and scale, of one number
             or one for each column. (default: none)
+        profile (mapping, optional): What is usual, where the training saw it by
+            :func:`~tsl_latentgnn.engines.add_profile`: ``season``, ``slots`` and ``kinds`` of a
+            :class:`~tsl_latentgnn.profile.Clock`, and ``values`` ``[kinds slots n 1]``. Then ``u`` and ``u_future`` end
+            with a column of it. (default: ``None``)
 
     Raises:
         TypeError: If a field is of another type.
@@ -80,6 +87,7 @@ class Card:
     zone: str | None = None
     missing: float | None = None
     covariate_scalers: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    profile: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         put = object.__setattr__  # the fields are checked once, and plain from then on
@@ -121,6 +129,12 @@ class Card:
             bias = _check_scaler(name_here, scaler[0], columns)
             checked[name] = bias, _check_scaler(name_here, scaler[1], columns, positive=True)
         put(self, "covariate_scalers", checked)
+        if self.profile is not None:
+            put(self, "profile", _check_profile(self.profile, len(self.sensors)))
+            if not {"u", "u_future"} <= set(self.inputs):
+                raise ValueError(
+                    f"'inputs' must hold 'u' and 'u_future' with a profile (got {list(self.inputs)})."
+                )
 
     @classmethod
     def from_dict(cls, value: Any) -> Card:
@@ -137,7 +151,7 @@ class Card:
         names = [each.name for each in fields(cls)]
         try:
             version = check_int("version", value.get("version", 1), 1, VERSION)
-            names = names[:7] if version == 1 else names
+            names = names[: {1: 7, 2: -1}.get(version)]
             lacking = [name for name in names if name not in entries]
             others = [name for name in entries if name not in names]
             if lacking or others:
@@ -181,7 +195,7 @@ class Card:
             ValueError: If it reads or forecasts another number of channels than one, or has other sizes.
         """
         check_channels(model)
-        covariates = clock_size(self.encoded)
+        covariates = clock_size(self.encoded) + (self.profile is not None)
         sizes = {
             "n_nodes": len(self.sensors),
             "exog_size": covariates if "u" in self.inputs else 0,
@@ -192,7 +206,8 @@ class Card:
             if getattr(model, name) != size:
                 raise ValueError(
                     f"'model' must have {name}={size}, by the sensors, encoded={list(self.encoded)}, the inputs "
-                    f"{list(self.inputs)} and the horizon of its data (got {name}={getattr(model, name)})."
+                    f"{list(self.inputs)}, {'no' if self.profile is None else 'a'} profile and the horizon of its data "
+                    f"(got {name}={getattr(model, name)})."
                 )
 
     def to_clock(self, time: pd.Timestamp, name: str = "issued") -> pd.Timestamp:
@@ -231,12 +246,24 @@ class Card:
         first = 1 + self.delay
         return range(first, first + (self.horizon or 0) * self.horizon_lag, self.horizon_lag)
 
-    def make_inputs(self, readings: Tensor, issued: Sequence[pd.Timestamp]) -> dict[str, Any]:
+    def usual(self, times: pd.DatetimeIndex) -> np.ndarray:
+        """What the sensors usually read at time stamps ``[t n 1]``, of a card with a profile."""
+        assert self.profile is not None
+        clock = Clock(**{name: self.profile[name] for name in ("season", "slots", "kinds")})
+        return Profile(clock, self.profile["values"].numpy()).at(times)
+
+    def make_inputs(
+        self,
+        readings: Tensor,
+        issued: Sequence[pd.Timestamp],
+        usual: Callable[[pd.DatetimeIndex], np.ndarray] | None = None,
+    ) -> dict[str, Any]:
         """Return the inputs of the model, by their names.
 
         Args:
             readings: Raw readings ``[b window n]``, NaN where one is missing.
             issued: Time stamp of the last row of each window.
+            usual: What takes the place of :meth:`usual`, as within the training part. (default: ``None``)
 
         Raises:
             ValueError: If a time stamp is of another clock, or readings are missing for a model without
@@ -257,6 +284,17 @@ class Card:
             made[name] = features.unflatten(0, (len(issued), len(steps[name])))
             if name in self.covariate_scalers:
                 made[name] = Scaler(*self.covariate_scalers[name]).transform(made[name])
+        if self.profile is not None:
+            read = usual or self.usual
+            known = []
+            for name in ("u", "u_future"):
+                values = torch.from_numpy(read(self.times(issued, steps[name]))).float()
+                values = values.unflatten(0, (len(issued), len(steps[name])))
+                known.append(self.scaler.transform(values))
+            beside = beside_usual(made["x"], present, *known)
+            for name, column in zip(("u", "u_future"), beside, strict=True):
+                clock = made[name].unsqueeze(-2).expand(*column.shape[:-1], -1)
+                made[name] = torch.cat([clock, column], -1)
         return {name: made[name] for name in self.inputs}
 
 
@@ -312,6 +350,25 @@ def _check_scaler(name: str, value: Any, sizes: tuple[int, ...], positive: bool 
         kind = "finite and > 0" if positive else "finite"
         raise ValueError(f"'{name}' must be {kind} (got {shorten(value.flatten().tolist())}).")
     return value
+
+
+def _check_profile(profile: Any, nodes: int) -> dict[str, Any]:
+    """Return the entries of a profile if they are those of so many sensors."""
+    names = ("season", "slots", "kinds", "values")
+    if not isinstance(profile, Mapping) or set(profile) != set(names):
+        raise ValueError(
+            f"'profile' must map {', '.join(names)} to what they are (got {shorten(profile)})."
+        )
+    season = check_choice("profile['season']", profile["season"], SEASONS)
+    slots = check_int("profile['slots']", profile["slots"], 1)
+    kinds = check_int("profile['kinds']", profile["kinds"], 1, 2)
+    sizes = (kinds, slots, nodes, 1)
+    values = profile["values"]
+    if not isinstance(values, Tensor) or tuple(values.shape) != sizes:
+        came = list(values.shape) if isinstance(values, Tensor) else shorten(values)
+        raise ValueError(f"'profile['values']' must be a tensor {list(sizes)} (got {came}).")
+    values = _check_scaler("profile['values']", values, sizes)
+    return {"season": season, "slots": slots, "kinds": kinds, "values": values}
 
 
 def _to_plain(value: Any) -> Any:

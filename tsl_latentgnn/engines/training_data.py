@@ -18,6 +18,7 @@ from ..models import LatentGNNModel
 from .checkpoint import read_checkpoint
 from .clock import CLOCK
 from .data_card import DATA_CARD, INPUTS, Card, check_channels
+from .usual import UsualReadings
 
 #: Where more gaps than this are crossed by more than this share of the windows, they are the rule, such as nights.
 _FEW_GAPS = 2
@@ -124,7 +125,14 @@ def make_card(
     regular = _regular_windows(windows, _training_windows(windows, datamodule), step)
     chosen = _pick(windows, regular, there)
     batch = windows[chosen]
-    inputs = [name for name in INPUTS if name in windows.input_map]
+    if "later" in windows.covariates and isinstance(windows.transform, UsualReadings):
+        raise ValueError(
+            "'future' of add_profile must be True for forecasts from raw readings (got False): the model takes "
+            f"'u_future'. {_WITHOUT}"
+        )
+    told = windows.transform if isinstance(windows.transform, UsualReadings) else None
+    fed = {*windows.input_map, *(() if told is None else ("u", "u_future"))}
+    inputs = [name for name in INPUTS if name in fed]
     if encoded and not {"u", "u_future"} & set(inputs):
         raise ValueError(
             f"'encoded' must be empty for a training without the covariate 'u' (got {list(encoded)})."
@@ -132,7 +140,7 @@ def make_card(
     scalers = {}
     for name in {"u", "u_future"} & set(inputs):
         scaler = batch.transform.get(name)
-        if scaler is not None and windows.input_map[name].preprocess:
+        if scaler is not None and name in windows.input_map and windows.input_map[name].preprocess:
             scalers[name] = scaler.bias.flatten(), scaler.scale.flatten()
     scaler = batch.transform.get("y")
     card = Card(
@@ -150,6 +158,7 @@ def make_card(
         zone=_zone_name(windows.index.tz),
         missing=missing,
         covariate_scalers=scalers,
+        profile=None if told is None else told.entries(),
     )
     card.check_model(model)
     _check_missing(windows.target, there, missing)
@@ -247,7 +256,14 @@ def _compare(windows: Any, chosen: list[int], batch: Any, there: Tensor, card: C
     ahead = windows.get_horizon_indices(chosen)
     _check_same("y", batch.target["y"], windows.target[ahead], there[ahead], card)
     seen = there_then[:, :: card.window_lag]
-    for name, got in card.make_inputs(raw.squeeze(-1).float(), issued).items():
+    usual = None
+    if card.profile is not None:  # of which the training part leaves out the own day
+        known = windows.covariates["profile"].numpy()
+
+        def usual(times: pd.DatetimeIndex) -> np.ndarray:
+            return known[windows.index.get_indexer(times)]
+
+    for name, got in card.make_inputs(raw.squeeze(-1).float(), issued, usual).items():
         _check_same(name, batch.input[name], got, seen if name == "x" else None, card)
     stamps = windows.index[ahead.flatten().numpy()].as_unit("ns")
     times = card.times(issued, card.forecast_steps())

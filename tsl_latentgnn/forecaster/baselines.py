@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from .large import sensor_parts, spread_out
+from .._large import sensor_parts
+from .large import spread_out
 
 #: Windows that the linear model learns from, at most.
 MAX_WINDOWS = 4000
@@ -32,7 +33,7 @@ def baselines(
 
     - ``persistence``: the last reading.
     - ``seasonal naive``: the reading one season before: a day, a week of daily readings, a year of monthly ones.
-    - ``profile``: what the sensor usually reads at that time, see :class:`~tsl_latentgnn.forecaster.profile.Profile`.
+    - ``profile``: what the sensor usually reads at that time, see :class:`~tsl_latentgnn.profile.Profile`.
     - ``linear``: a ridge regression for each sensor and channel, on its window and its profile.
 
     Args:

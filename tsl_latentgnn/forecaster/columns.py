@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import large
+from .. import _large
 from .cells import ReadOptions
 
 #: Words of a text column that stand for a missing value, in any case.
@@ -132,7 +132,7 @@ def _read_csv(name: str, path: Path, *, options: ReadOptions) -> pd.DataFrame:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
-    """Read a Parquet file; a large wide one of float32 a group of columns at a time, see :func:`.large.empty`."""
+    """Read a Parquet file; a large wide one of float32 a group of columns at a time, see :func:`._large.empty`."""
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:  # pandas knows another reader, or says what to install
@@ -142,12 +142,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         sensors = [field.name for field in fields if str(field.type) == "float"]
         size = 4 * file.metadata.num_rows * len(sensors)
         # Others than the time are those of a long table.
-        if size < large.IN_FILE or len(sensors) < len(fields) - 1:
+        if size < _large.IN_FILE or len(sensors) < len(fields) - 1:
             # Not pandas.read_parquet, which takes Gigabytes for some 10,000 columns, however short.
             return file.read().to_pandas()
         others = [field.name for field in fields if field.name not in sensors]
         table = file.read(columns=others, use_pandas_metadata=True).to_pandas()
-        values = large.empty((len(table), len(sensors)))
+        values = _large.empty((len(table), len(sensors)))
         for first in range(0, len(sensors), _COLUMNS):
             names = sensors[first : first + _COLUMNS]
             part = file.read(columns=names).to_pandas(ignore_metadata=True)
@@ -321,7 +321,7 @@ class Cells:
         if len(self.numbers) or self.words or not (table.dtypes == np.float32).all():
             return None
         values = table.to_numpy()
-        infinite = (np.isinf(values[:, part]).any() for part in large.sensor_parts(values))
+        infinite = (np.isinf(values[:, part]).any() for part in _large.sensor_parts(values))
         return None if any(infinite) else values
 
     def read(self, column: pd.Series, label: str, where: Callable[[int], str]) -> np.ndarray:

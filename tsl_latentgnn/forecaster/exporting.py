@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from ..export import export_model
+from ..profile import Clock
 from .batches import make_inputs
 from .card import describe
 from .conformal import check_levels
 from .covariates import UNITS
-from .profile import Clock
 from .recipe import Scale
 from .trained import Trained
 
@@ -248,7 +248,7 @@ class WallClock:
         return torch.stack(features, -1)
 
     def place(self, clock: Clock) -> tuple[Tensor, Tensor]:
-        """Return kind and phase as :meth:`Clock.place <tsl_latentgnn.forecaster.profile.Clock.place>` has them."""
+        """Return kind and phase as :meth:`Clock.place <tsl_latentgnn.profile.Clock.place>` has them."""
         kind = torch.zeros_like(self.days)
         if clock.season == "week":
             return kind, self._weekday()

@@ -17,18 +17,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._checks import check_choice, check_float, check_int
-from ..models import PRESETS, LatentForecaster
+from ..models import PRESETS
 from ..models.latent_forecaster import LIKELIHOODS
+from ..profile import Clock, Profile
 from .adaptive import forecast_adaptively
 from .backtest import Backtest, rolling_origins, score
 from .baselines import Baseline, baselines
 from .batches import Series, Windows
 from .conformal import Conformal, check_levels
 from .covariates import Known, read_static, supported_units
+from .ensemble import as_one
 from .large import judged
 from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
-from .profile import Clock, Profile
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import Settings, choose_settings, default_window, is_unlike, validation_share
@@ -43,7 +44,7 @@ LEVELS = (0.05, 0.5, 0.95)
 #: Windows of a training, at least.
 MIN_WINDOWS = 8
 #: Arguments that follow from the data where they are not given.
-SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors")
+SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors", "sensors_at_once")
 
 
 class Forecaster(BaseEstimator):
@@ -85,11 +86,19 @@ class Forecaster(BaseEstimator):
         patience (int, optional): Epochs without improvement after which the training ends.
         lr (float, optional): Largest learning rate.
         k_neighbors (int, optional): Sources of each sensor, itself included.
+        sensors_at_once (int, optional): Sensors that go through the recurrence and the readout together in a training.
+            The gradient is the same; fewer take less memory, see :meth:`LatentForecaster.forecast
+            <tsl_latentgnn.models.LatentForecaster.forecast>`. (default: all; of many readings on a CPU as many as its
+            caches hold)
         preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
             ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
             neither can show is said there. (default: ``"state"``)
         model_kwargs (dict, optional): Further arguments of the network. Its ``lags`` are by default all readings of a
             window that holds a season, such as the day of hourly ones, with the preset ``"state"``. (default: ``None``)
+        ensemble (int): Networks that are trained one after the other, with the seeds ``seed``, ``seed + 1`` and so on;
+            their mean is the forecast, and an edge is kept if more than half of them need it, see
+            :func:`~tsl_latentgnn.graphs.pooled`. Training, forecasts and files take so many times as much.
+            (default: ``1``)
         seed (int): Of the weights and the order of the windows. (default: ``0``)
         accelerator (str): As Lightning's ``Trainer`` has it. (default: ``"auto"``)
         trainer_kwargs (dict, optional): Further arguments of Lightning's ``Trainer``. (default: ``None``)
@@ -98,6 +107,7 @@ class Forecaster(BaseEstimator):
 
     Attributes:
         settings_: How it was trained.
+        best_epochs_: Best epoch of each network, counted from 0.
         scores_: A table of the errors on the validation part, beside the baselines'.
     """
 
@@ -120,8 +130,10 @@ class Forecaster(BaseEstimator):
         patience: int | None = None,
         lr: float | None = None,
         k_neighbors: int | None = None,
+        sensors_at_once: int | None = None,
         preset: str = "state",
         model_kwargs: Mapping[str, Any] | None = None,
+        ensemble: int = 1,
         seed: int = 0,
         accelerator: str = "auto",
         trainer_kwargs: Mapping[str, Any] | None = None,
@@ -144,8 +156,10 @@ class Forecaster(BaseEstimator):
         self.patience = patience
         self.lr = lr
         self.k_neighbors = k_neighbors
+        self.sensors_at_once = sensors_at_once
         self.preset = preset
         self.model_kwargs = model_kwargs
+        self.ensemble = ensemble
         self.seed = seed
         self.accelerator = accelerator
         self.trainer_kwargs = trainer_kwargs
@@ -179,7 +193,8 @@ class Forecaster(BaseEstimator):
             unique_id: Name of the column of a long table, or of ``static``, that names the sensor.
             ds: Name of the column of a long table that holds the time.
             y: Name of the column of a long table that holds the readings.
-            folder: Where each epoch is kept; a training that was ended goes on from there. (default: nowhere)
+            folder: Where each epoch is kept, those of several networks in folders ``network1`` and so on in it; a
+                training that was ended goes on from there. (default: nowhere)
 
         Returns:
             Forecaster: Itself.
@@ -188,7 +203,7 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
-        from .training import loss_weights, train  # here, for it brings in Lightning
+        from .training import loss_weights, train_networks  # here, for it brings in Lightning
 
         horizon = self._check_arguments()
         readings, past, future, static = as_tables(readings, past, future, static)
@@ -230,24 +245,23 @@ class Forecaster(BaseEstimator):
         windows = Windows(series, training, window, horizon)
         options = self._network_options(recipe, settings, windows)
         self._say(settings.summary())
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = LatentForecaster(**options)
-            best = train(
-                network,
-                windows,
-                Windows(series, validation, window, horizon),
-                settings,
-                loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
-                seed=self.seed,
-                folder=folder,
-                trainer_kwargs={
-                    "accelerator": self.accelerator,
-                    "enable_progress_bar": self.verbose and sys.stderr.isatty(),
-                    **(self.trainer_kwargs or {}),
-                },
-            )
-        model = Trained(recipe, network, options, window, panel.index[-1])
+        networks, self.best_epochs_ = train_networks(
+            options,
+            self.ensemble,
+            windows,
+            Windows(series, validation, window, horizon),
+            settings,
+            loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
+            seed=self.seed,
+            folder=folder,
+            trainer_kwargs={
+                "accelerator": self.accelerator,
+                "enable_progress_bar": self.verbose and sys.stderr.isatty(),
+                **(self.trainer_kwargs or {}),
+            },
+            say=self._say,
+        )
+        model = Trained(recipe, as_one(networks), options, window, panel.index[-1])
         watched = judged(validation, horizon * recipe.scale.scale.size)
         if len(watched) < len(validation):
             self._say(
@@ -261,7 +275,7 @@ class Forecaster(BaseEstimator):
             edges=model.graph(series, validation),
         )
         del raw
-        self.settings_, self.best_epoch_ = settings, best.epoch
+        self.settings_ = settings
         rivals = _baselines(model, series, training)
         forecasts = model.forecast(series, watched, tuple(self.quantiles))
         self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
@@ -289,6 +303,7 @@ class Forecaster(BaseEstimator):
                 "'preset' must not be 'discovery' with new_sensors=True (got both): its weights are those of pairs of "
                 "sensors that were trained on."
             )
+        check_int("ensemble", self.ensemble, 1)
         for name in ("window", *SETTINGS):
             value = getattr(self, name)
             if value is not None and name != "lr":

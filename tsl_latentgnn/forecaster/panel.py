@@ -12,6 +12,7 @@ import pandas as pd
 from pandas.tseries.offsets import BaseOffset
 
 from .._checks import check_float
+from .._large import empty
 from .clock import name_of, set_clock, to_freq
 from .columns import (
     Cells,
@@ -25,7 +26,6 @@ from .columns import (
     to_table,
     to_zone,
 )
-from .large import empty
 
 
 class PanelLike(Protocol):

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from .._large import empty, sensor_parts
+from ..profile import Profile
 from .baselines import season_steps
 from .batches import Series
 from .clock import make_clock, to_freq
 from .covariates import Known, Static, calendar, holiday_flags, read_known
-from .large import empty, sensor_parts
 from .panel import Panel
-from .profile import Profile
 
 
 def duration(offset: pd.tseries.offsets.BaseOffset) -> pd.Timedelta:

@@ -15,11 +15,11 @@ from torch.overrides import TorchFunctionMode
 
 from .._checks import check_choice, check_int
 from .._files import replacing
-from ..models import LatentForecaster
+from ..profile import SEASONS, Clock, Profile
 from .clock import to_freq
 from .conformal import GRID, Conformal
 from .covariates import UNITS, Static
-from .profile import SEASONS, Clock, Profile
+from .ensemble import make_network, members_of
 from .recipe import Recipe, Scale
 from .trained import Trained
 
@@ -66,6 +66,7 @@ def save_folder(forecaster: Forecaster, folder: Path) -> None:
         "version": VERSION,
         "params": _plain(forecaster.get_params(deep=False)),
         "network": _plain(model.network_kwargs),
+        "members": len(members_of(model.network)),
         "window": model.window,
         "until": model.until.isoformat(),
         "sensors": list(recipe.sensors),
@@ -160,13 +161,14 @@ def _assemble(cls: type[Saved], card: dict[str, Any], tensors: dict[str, Any]) -
     options = dict(card["network"])
     if options["n_nodes"] != nodes or options["horizon"] != card["horizon"]:
         raise ValueError("the network is not that of its sensors and horizon")
+    members = check_int("members", card.get("members", 1), 1, max(1, len(weights)))
     # Nothing is allocated before the file is known to hold as much.
     with torch.device("meta"), _Undrawn():
-        network = LatentForecaster(**options)
+        network = make_network(options, members)
     missing = {name: value.shape for name, value in network.state_dict().items()}
     if missing != {name: value.shape for name, value in weights.items()}:
         raise ValueError("the weights are not those of its network")
-    network = LatentForecaster(**options)
+    network = make_network(options, members)
     network.load_state_dict(weights)
     names = np.array(sensors, dtype=object)
     edges = pd.DataFrame(

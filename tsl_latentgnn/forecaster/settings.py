@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .large import batch_size, sensor_parts
+from .._large import sensor_parts
+from .large import batch_size
 
 _DAY = pd.Timedelta(days=1)
 #: Optimizer steps of a training, on series of the size of a city's traffic; and the least for larger ones.
@@ -44,6 +45,8 @@ class Settings:
         static: Static scores of the graph: ``"full"``, or a rank.
         dense_epochs: Epochs that learn the scores of all pairs.
         scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
+        sensors_at_once: Sensors that go through the recurrence together, see
+            :func:`~tsl_latentgnn.forecaster.large.sensors_at_once`, which decides if ``None``.
     """
 
     window: int
@@ -56,6 +59,7 @@ class Settings:
     static: str | int
     dense_epochs: int
     scaling: str
+    sensors_at_once: int | None = None
 
     def summary(self) -> str:
         """In words."""

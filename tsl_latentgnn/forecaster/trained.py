@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
-from ..graphs import edge_test
+from ..graphs import edge_test, pooled
 from ..models import LatentForecaster
 from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
-from .large import batch_size
+from .ensemble import Ensemble, make_network, members_of
+from .large import batch_size, sensors_at_once
 from .panel import Panel, read_panel
 from .recipe import Recipe
 
@@ -60,8 +61,8 @@ class Trained:
 
     Args:
         recipe: What it knows of its data.
-        network: The network, in evaluation mode on the CPU.
-        network_kwargs: Its arguments.
+        network: The network, or several as one, in evaluation mode on the CPU.
+        network_kwargs: Its arguments, or those of each.
         window: Steps that a forecast sees.
         until: Last time stamp of what it was trained on.
         conformal: Widths of the quantiles, ``None`` until they are known.
@@ -69,7 +70,7 @@ class Trained:
     """
 
     recipe: Recipe
-    network: LatentForecaster
+    network: LatentForecaster | Ensemble
     network_kwargs: dict[str, Any]
     window: int
     until: pd.Timestamp
@@ -91,7 +92,7 @@ class Trained:
         )
         options = {**self.network_kwargs, "n_nodes": len(sensors)}
         options["k_neighbors"] = min(options["k_neighbors"], len(sensors))
-        network = LatentForecaster(**options)
+        network = make_network(options, len(members_of(self.network)))
         network.load_state_dict(self.network.state_dict())
         recipe = self.recipe
         scale = replace(
@@ -162,7 +163,8 @@ class Trained:
         recipe = self.recipe
         parts = []
         for batch in self._loader(series, last):
-            forecast = self.network.forecast(**batch.inputs)
+            size = sensors_at_once(batch.inputs["x"])
+            forecast = self.network.forecast(**batch.inputs, with_graphs=False, nodes_at_once=size)
             parts.append((forecast.mean, *forecast.spread))
         mean, below, above = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
         scale = recipe.scale
@@ -188,7 +190,8 @@ class Trained:
     def graph(self, series: Series, last: np.ndarray) -> pd.DataFrame:
         """Return the learned edges, the heaviest first, tested on windows that were not trained on.
 
-        See :func:`~tsl_latentgnn.graphs.edge_test`. Too few windows for a test give NaN for a p-value, and keep none.
+        See :func:`~tsl_latentgnn.graphs.edge_test`, and of several networks also
+        :func:`~tsl_latentgnn.graphs.pooled`. Too few windows for a test give NaN for a p-value, and keep none.
 
         Args:
             series: Readings.
@@ -198,15 +201,19 @@ class Trained:
         last = last[-graph_windows(horizon, len(names)) :]
         lag, batches = min(3 * horizon - 1, len(last) - 2), self._loader(series, last)
         if lag >= horizon - 1 and len(names) > 1:
-            tested = edge_test(self.network, batches, lag=lag)
+            tests = [edge_test(member, batches, lag=lag) for member in members_of(self.network)]
+            tested = tests[0] if len(tests) == 1 else pooled(tests)
             return tested.to_frame(names)[["source", "target", "weight", "p_value", "kept"]]
         with torch.no_grad():
-            graphs = [self.network.forecast(**batch.inputs).graph for batch in batches]
+            members = members_of(self.network)
+            graphs = [
+                member.forecast(**batch.inputs).graph for batch in batches for member in members
+            ]
         nodes = np.arange(len(names))[:, None] * len(names)
         pairs = np.concatenate([(nodes + graph.neighbors.numpy()).ravel() for graph in graphs])
         weights = torch.cat([graph.weights.flatten() for graph in graphs]).numpy()
         pairs, place = np.unique(pairs, return_inverse=True)
-        weight = np.bincount(place, weights) / len(last)
+        weight = np.bincount(place, weights) / (len(members) * len(last))
         target, source = np.divmod(pairs, len(names))
         label = np.array(names, dtype=object)
         columns = {"source": label[source], "target": label[target], "weight": weight}

@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..engines.group_lasso import GroupLasso, can_shrink
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .batches import Batch, Windows
-from .large import batch_size, spread_out
+from .large import batch_size, sensors_at_once, spread_out
 from .settings import Settings
 
 #: How much more than usual a sensor may count, and how much less.
@@ -84,9 +84,9 @@ class Training(LightningModule):
 
     def forward(self, batch: Batch) -> Forecast:
         """Forecast a batch, without the graphs, which nobody looks at here."""
-        seen = self.network.before_graph(**batch.inputs)
-        h = self.network.graph_encoder.pass_messages(seen.h, seen.sources)
-        return self.network.after_graph(seen, h)
+        size = self.settings.sensors_at_once or sensors_at_once(batch.inputs["x"])
+        inputs: dict[str, Any] = batch.inputs
+        return self.network.forecast(**inputs, with_graphs=False, nodes_at_once=size)
 
     def on_train_epoch_start(self) -> None:
         """Order the windows by a seed of the epoch's own; see :meth:`training_step`."""
@@ -126,6 +126,8 @@ class Training(LightningModule):
 class KeepBest(Callback):
     """Keeps the weights of the best epoch in memory, and ends the training when it has not improved for a while.
 
+    ``interrupted`` says whether Ctrl-C ended it before.
+
     Args:
         patience: Epochs without improvement after which the training ends.
     """
@@ -133,6 +135,11 @@ class KeepBest(Callback):
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.best, self.epoch, self.loss = {}, -1, float("inf")  # type: dict[str, Tensor], int, float
+        self.interrupted = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do not go on where the patience was over already."""
+        trainer.should_stop = trainer.current_epoch - 1 - self.epoch >= self.patience
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look whether this epoch is the best one."""
@@ -238,6 +245,7 @@ def train(
                 raise
             if not best.best:
                 raise KeyboardInterrupt from None
+            best.interrupted = True
     if not best.best:
         raise FloatingPointError(
             "'readings' must give a finite validation loss (got none in any epoch). "
@@ -246,6 +254,54 @@ def train(
     network.load_state_dict(copy.deepcopy(best.best))
     network.cpu().eval()
     return best
+
+
+def train_networks(
+    options: Mapping[str, Any],
+    number: int,
+    *data: Any,
+    seed: int,
+    folder: str | os.PathLike[str] | None,
+    trainer_kwargs: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> tuple[list[LatentForecaster], list[int]]:
+    """Train networks that differ in their seeds, one after the other; return them, and the best epoch of each.
+
+    Ctrl-C leaves those that are done, or the first one as it is.
+
+    Args:
+        options: Arguments of each network.
+        number: How many.
+        data: Windows, settings and weight, as :func:`train` takes them behind the network.
+        seed: Of the first one; each other has the next.
+        folder: As for :func:`train`; several networks have a folder each in it.
+        trainer_kwargs: As for :func:`train`. Callbacks of a network know nothing of the one before.
+        say: Is told which of several begins.
+    """
+    networks: list[LatentForecaster] = []
+    best_epochs: list[int] = []
+    for place in range(number):
+        own, given = folder, trainer_kwargs
+        if number > 1:
+            say(f"Training network {place + 1} of {number}.")
+            own = None if folder is None else Path(folder, f"network{place + 1}")
+            given = copy.deepcopy(trainer_kwargs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + place)
+            network = LatentForecaster(**options)
+            try:
+                best = train(network, *data, seed=seed + place, folder=own, trainer_kwargs=given)
+            except KeyboardInterrupt:
+                if not networks:
+                    raise
+                break
+        if best.interrupted and networks:
+            break  # half trained, it would make the mean worse
+        networks.append(network)
+        best_epochs.append(best.epoch)
+        if best.interrupted:
+            break
+    return networks, best_epochs
 
 
 @contextmanager

@@ -37,7 +37,7 @@ LR = (1e-3, 2e-2)
 #: Settings that are arguments of the forecaster; the others are those of its network.
 _OWN = ("window", "k_neighbors", "lr")
 #: Arguments that change how a training runs, not what it learns.
-_RUNNING = ("accelerator", "trainer_kwargs", "verbose")
+_RUNNING = ("accelerator", "ensemble", "trainer_kwargs", "verbose")
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 #: Seconds from one sign of life of a trial in a database to the next, and those without one after which it is given up.
 HEARTBEAT, PATIENCE = 60, 300
@@ -69,7 +69,8 @@ def tune(
     =================  ==========================================================================================
 
     ``scaling`` is not: it is the unit of the loss, so that losses of two scalings cannot be compared. The first trial
-    has the default settings. A trial whose loss is above the median of the others' at the same epoch is ended.
+    has the default settings. A trial trains a single network, of an ensemble too; one whose loss is above the median of
+    the others' at the same epoch is ended.
 
     Args:
         forecaster (Forecaster): What is trained; an argument that it is given, in ``model_kwargs`` too, is kept.
@@ -107,7 +108,7 @@ def tune(
             for key, values in choices.items()
         }
         watch = Watch(trial)
-        tried = _with(forecaster, chosen)
+        tried = _with(forecaster, chosen).set_params(ensemble=1)
         given = dict(forecaster.trainer_kwargs or {})
         given["callbacks"] = [*given.get("callbacks", []), watch]
         tried.set_params(trainer_kwargs=given, verbose=False).fit(readings, **tables)

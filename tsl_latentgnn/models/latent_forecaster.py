@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn import Linear, Module, Parameter
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from .._checks import (
     check_bool,
@@ -32,7 +34,7 @@ from ..nn.lag_path import LagPath
 from ..nn.latent_graph import LatentGraph
 from ..nn.latent_graph_encoder import LatentGraphEncoder
 from ..nn.readout import HorizonReadout
-from ..nn.recurrent import AttendingDecoder, LSTMEncoder, last_reading, to_sequences
+from ..nn.recurrent import AttendingDecoder, LSTMEncoder, LSTMState, last_reading, to_sequences
 from ..nn.smoothing import ConvSmoother, GaussianSmoothingLayer
 from .presets import takes_preset
 
@@ -41,6 +43,8 @@ MIN_SCALE = 1e-4
 #: Below this many degrees of freedom a Student's t has no variance.
 MIN_DF = 2.0
 LIKELIHOODS = (None, "gaussian", "student_t", "quantile")
+#: States of a recurrence ``[b * n, t, h]``, and its final state.
+Recurrence = tuple[Tensor, LSTMState]
 
 
 class Seen(NamedTuple):
@@ -51,7 +55,8 @@ class Seen(NamedTuple):
         sources: Which of them may, of that shape without its features; ``None`` is all.
         last: Last reading of each sequence ``[b * n, c]``.
         u_future: Known covariates of the future steps ``[b horizon n f]``.
-        recurrence: What the recurrence returned, with ``graph_at="state"``.
+        recurrence: What the recurrence returned, with ``graph_at="state"``; ``None`` where nobody reads it any more,
+            with ``decoder="direct"``.
         gain: What the last readings add to the forecast ``[b horizon n output_size]``, with ``lags``.
         nodes: Which nodes these are, one after the other; ``None`` is all of them.
     """
@@ -60,7 +65,7 @@ class Seen(NamedTuple):
     sources: Tensor | None
     last: Tensor
     u_future: Tensor | None
-    recurrence: tuple[Tensor, tuple[Tensor, Tensor]] | None
+    recurrence: Recurrence | None
     gain: Tensor | None = None
     nodes: Tensor | None = None
 
@@ -353,7 +358,8 @@ class LatentForecaster(OldNames, Module):
             ValueError: If a shape does not fit, a reading that is not masked is NaN, Inf or, in 32 bits, beyond 2e15
                 (in eager mode), or teacher forcing is asked for without targets or with ``decoder="direct"``.
         """
-        return self.forecast(x, u, input_mask, u_future, targets, teacher_forcing_ratio).mean
+        inputs = x, u, input_mask, u_future, targets, teacher_forcing_ratio
+        return self.forecast(*inputs, with_graphs=False).mean
 
     def distribution(self, *inputs: Any, **named: Any) -> Distribution:
         """Forecast distribution over ``[b horizon n output_size]`` of the inputs of :meth:`forward`; quantiles are
@@ -362,7 +368,7 @@ class LatentForecaster(OldNames, Module):
         Raises:
             ValueError: If the network was made without ``likelihood="gaussian"`` or ``"student_t"``.
         """
-        return self.forecast(*inputs, **named).distribution
+        return self.forecast(*inputs, **named, with_graphs=False).distribution
 
     def latent_graph(self, *inputs: Any, layer: int = -1, **named: Any) -> LatentGraph:
         """Graphs of a latent layer (default: the last) for the inputs of :meth:`forward`, of batch shape ``[b t]``
@@ -382,12 +388,59 @@ class LatentForecaster(OldNames, Module):
         u_future: Tensor | None = None,
         targets: Tensor | None = None,
         teacher_forcing_ratio: float = 0.0,
+        *,
+        with_graphs: bool = True,
+        nodes_at_once: int | None = None,
     ) -> Forecast:
-        """As :meth:`forward`, but returns mean, scale and graphs as a :class:`Forecast`."""
-        check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
-        seen = self.before_graph(x, u, input_mask, u_future, targets)
-        h, graphs = self.graph_encoder(seen.h, seen.sources)
-        return self.after_graph(seen, h, graphs, targets, teacher_forcing_ratio)
+        """As :meth:`forward`, but returns mean, scale and graphs as a :class:`Forecast`.
+
+        Args:
+            x: As for :meth:`forward`, as are the next five.
+            u: See there.
+            input_mask: See there.
+            u_future: See there.
+            targets: See there.
+            teacher_forcing_ratio: See there.
+            with_graphs (bool): Whether the graphs are wanted; :attr:`Forecast.graphs` is empty otherwise.
+                (default: ``True``)
+            nodes_at_once (int, optional): Nodes that go through the recurrence and the readout together, one piece of
+                all nodes after the other. The forecast and its gradient are the same, but for what ``dropout`` draws.
+                Of a piece, autograd keeps what goes in and what comes out; the rest is computed again for the backward
+                (`Chen et al., 2016 <https://arxiv.org/abs/1604.06174>`_). The latent layers see all nodes at once in
+                any case, and so does the spectral encoder with what comes before it. ``None`` is all.
+                (default: ``None``)
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: As for :meth:`forward`; or if ``nodes_at_once`` is less than 1, or comes with teacher forcing,
+                which is drawn for all nodes at once.
+        """
+        ratio = check_float("teacher_forcing_ratio", teacher_forcing_ratio, 0.0, 1.0)
+        check_bool("with_graphs", with_graphs)
+        if nodes_at_once is None:
+            seen = self.before_graph(x, u, input_mask, u_future, targets)
+            h, graphs = self.graph_encoder(seen.h, seen.sources, with_graphs)
+            return self.after_graph(seen, h, graphs, targets, ratio)
+        size = check_int("nodes_at_once", nodes_at_once, 1)
+        if ratio > 0:
+            raise ValueError(
+                f"'nodes_at_once' must be None with teacher forcing, which is drawn for all nodes at once (got {size})."
+            )
+        run: Any = functools.partial(checkpoint, use_reentrant=False)
+        run = run if torch.is_grad_enabled() else _call
+        checked = self._check_inputs(x, u, input_mask, u_future, targets)
+        pieces = torch.arange(self.n_nodes, device=x.device).split(size)
+        if self.spectral_encoder is None:
+            cut = zip(pieces, *(_cut(value, size) for value in checked), strict=False)
+            known = [run(self._look, *values, nodes) for nodes, *values in cut]
+        else:
+            whole = self._look(*checked)
+            known = [whole.of(nodes) for nodes in pieces]
+        h = torch.cat([seen.h for seen in known], -2)
+        sources = [seen.sources for seen in known if seen.sources is not None]
+        h, graphs = self.graph_encoder(h, torch.cat(sources, -1) if sources else None, with_graphs)
+        told = zip(known, h.split(size, -2), strict=True)
+        return Forecast.join([run(self.after_graph, *own) for own in told], graphs)
 
     def before_graph(
         self,
@@ -398,13 +451,23 @@ class LatentForecaster(OldNames, Module):
         targets: Tensor | None = None,
     ) -> Seen:
         """What the nodes know of their inputs, those of :meth:`forward`, before messages pass."""
-        x, u, mask, u_future = self._check_inputs(x, u, input_mask, u_future, targets)
+        return self._look(*self._check_inputs(x, u, input_mask, u_future, targets))
+
+    def _look(
+        self,
+        x: Tensor,
+        u: Tensor | None,
+        mask: Tensor | None,
+        u_future: Tensor | None,
+        nodes: Tensor | None = None,
+    ) -> Seen:
+        """:meth:`before_graph` of inputs that are checked, those of some ``nodes``; ``None`` is all."""
         batch = x.size(0)
         present = None if mask is None else mask.any(-1)
 
         # Time first in memory, as the recurrence goes through it: [B, T, N, H] is a view.
         last = last_reading(x, mask)
-        features = self._input_features(x, last, u, mask)
+        features = self._input_features(x, last, u, mask, nodes)
         h = self.input_encoder(features.transpose(0, 1)).transpose(0, 1)
         if self.spectral_encoder is not None:
             heard = h if present is None else h * present.unsqueeze(-1)
@@ -417,11 +480,12 @@ class LatentForecaster(OldNames, Module):
             gain = self.lag_path(x[..., shown], last[..., shown], known)
         last = last[..., shown].flatten(0, 1)
         if self.graph_at == "input":
-            return Seen(h, present, last, u_future, None, gain)
-        recurrence = self.temporal_encoder(to_sequences(h))
-        top = recurrence[1][0][-1].unflatten(0, (batch, self.n_nodes))
+            return Seen(h, present, last, u_future, None, gain, nodes)
+        encoded, state = self.temporal_encoder(to_sequences(h))
+        top = state[0][-1].unflatten(0, (batch, -1))
         sources = None if present is None else present.any(1)
-        return Seen(top, sources, last, u_future, recurrence, gain)
+        recurrence = None if self.decoder_type == "direct" else (encoded, state)
+        return Seen(top, sources, last, u_future, recurrence, gain, nodes)
 
     def after_graph(
         self,
@@ -433,12 +497,15 @@ class LatentForecaster(OldNames, Module):
     ) -> Forecast:
         """The forecast from what the nodes know after messages have passed: each node by itself."""
         batch, nodes = h.size(0), h.size(-2)
-        if seen.recurrence is None:
-            encoded, state = self.temporal_encoder(to_sequences(h))
+        if self.graph_at == "input":
+            recurrence = self.temporal_encoder(to_sequences(h))
+            top = recurrence[1][0][-1]
         else:
-            encoded, (hidden, cell) = seen.recurrence
-            state = (torch.cat([hidden[:-1], h.flatten(0, 1).unsqueeze(0)]), cell)
-        y, z = self._decode(encoded, state, seen, targets, teacher_forcing_ratio)
+            recurrence, top = seen.recurrence, h.flatten(0, 1)
+            if recurrence is not None:
+                encoded, (hidden, cell) = recurrence
+                recurrence = encoded, (torch.cat([hidden[:-1], top.unsqueeze(0)]), cell)
+        y, z = self._decode(top, recurrence, seen, targets, teacher_forcing_ratio)
         y = y.unflatten(0, (batch, nodes)).transpose(1, 2)
         if seen.gain is not None:
             y = y + seen.gain
@@ -458,8 +525,18 @@ class LatentForecaster(OldNames, Module):
         df = MIN_DF + spread[..., 1] if self.likelihood == "student_t" else None
         return Forecast(y, scale, graphs, df)
 
+    def _embedding(self, nodes: Tensor | None) -> Tensor | None:
+        """Embedding of some nodes; ``None`` is all."""
+        known = self.node_embedding
+        return known if known is None or nodes is None else known[nodes]
+
     def _input_features(
-        self, x: Tensor, last: Tensor, u: Tensor | None, input_mask: Tensor | None
+        self,
+        x: Tensor,
+        last: Tensor,
+        u: Tensor | None,
+        input_mask: Tensor | None,
+        nodes: Tensor | None,
     ) -> Tensor:
         """Readings, which are missing, differences, covariates and node embedding side by side, ``[B, T, N, *]``."""
         missing = torch.zeros_like(x) if input_mask is None else (~input_mask).to(x.dtype)
@@ -469,14 +546,15 @@ class LatentForecaster(OldNames, Module):
             features.append(change if input_mask is None else change.masked_fill(~input_mask, 0.0))
         if u is not None:
             features.append(u)
-        if self.node_embedding is not None:
-            features.append(self.node_embedding.expand(*x.shape[:2], -1, -1).to(x.dtype))
+        embedding = self._embedding(nodes)
+        if embedding is not None:
+            features.append(embedding.expand(*x.shape[:2], -1, -1).to(x.dtype))
         return torch.cat(features, -1)
 
     def _decode(
         self,
-        encoded: Tensor,
-        state: tuple[Tensor, Tensor],
+        top: Tensor,
+        recurrence: Recurrence | None,
         seen: Seen,
         targets: Tensor | None,
         teacher_forcing_ratio: float,
@@ -484,11 +562,9 @@ class LatentForecaster(OldNames, Module):
         """Sequences ``[B*N, horizon, C]`` and, if a scale is read from them, their features ``[B*N, horizon, H]``."""
         last = seen.last
         known = [] if seen.u_future is None else [to_sequences(seen.u_future)]
-        embedding: Tensor | None = self.node_embedding
+        embedding = self._embedding(seen.nodes)
         if embedding is not None:
-            embedding = embedding if seen.nodes is None else embedding[seen.nodes]
-            batch = encoded.size(0) // len(embedding)
-            embedding = embedding.repeat(batch, 1).to(encoded.dtype)
+            embedding = embedding.repeat(top.size(0) // embedding.size(0), 1).to(top.dtype)
             known.append(embedding.unsqueeze(1).expand(-1, self.horizon, -1))
         exog = torch.cat(known, -1) if known else None
         origin = last if self.residual else torch.zeros_like(last)
@@ -498,12 +574,12 @@ class LatentForecaster(OldNames, Module):
                     "'teacher_forcing_ratio' must be 0 with decoder='direct', which decodes all steps "
                     f"at once (got {teacher_forcing_ratio})."
                 )
-            y, z = self.decoder(state[0][-1], exog)
+            y, z = self.decoder(top, exog)
         else:
             truth = None if targets is None else to_sequences(targets) - origin.unsqueeze(1)
+            assert recurrence is not None
             y, z = self.decoder(
-                encoded,
-                state,
+                *recurrence,
                 last - origin,
                 self.horizon,
                 exog,
@@ -572,6 +648,15 @@ class LatentForecaster(OldNames, Module):
             unknown = torch.isnan(targets)  # these may be
             check_finite("targets", targets.masked_fill(unknown, 0.0))
         return x, known[0], mask, known[1]
+
+
+def _cut(value: Tensor | None, size: int) -> Iterable[Tensor | None]:
+    """Pieces of so many nodes of ``value`` ``[b t n f]``, or no end of ``None``."""
+    return repeat(None) if value is None else value.split(size, 2)
+
+
+def _call(function: Callable[..., Any], *args: Any) -> Any:
+    return function(*args)
 
 
 def _check_quantiles(levels: Sequence[float]) -> tuple[float, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +34,16 @@ class Forecast(NamedTuple):
     df: Tensor | None = None
     quantiles: Tensor | None = None
     levels: tuple[float, ...] = ()
+
+    @classmethod
+    def join(cls, parts: Sequence[Forecast], graphs: tuple[LatentGraph, ...]) -> Forecast:
+        """Return the forecast of all nodes from those of pieces of them, one after the other."""
+        values: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in parts], 2)
+            for name, value in parts[0]._asdict().items()
+            if isinstance(value, Tensor)
+        }
+        return parts[0]._replace(graphs=graphs, **values)
 
     @property
     def graph(self) -> LatentGraph:

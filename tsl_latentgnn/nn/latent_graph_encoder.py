@@ -107,7 +107,7 @@ class LatentGraphEncoder(Module):
             module.reset_parameters()
 
     def forward(
-        self, h: Tensor, mask: Tensor | None = None
+        self, h: Tensor, mask: Tensor | None = None, with_graphs: bool = True
     ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
         r"""Pass messages along the graphs of ``h``.
 
@@ -115,6 +115,8 @@ class LatentGraphEncoder(Module):
             h (torch.Tensor): Node features :math:`[B, T, N, H]` or :math:`[B, N, H]`.
             mask (torch.Tensor, optional): Nodes that may be sources, booleans of the shape of ``h`` without its
                 features. (default: ``None``)
+            with_graphs (bool): Whether the graphs are wanted; there are none in the tuple otherwise.
+                (default: ``True``)
 
         Returns:
             tuple: See the shapes of the class.
@@ -123,15 +125,6 @@ class LatentGraphEncoder(Module):
             TypeError: If ``h`` is not a floating point tensor or ``mask`` not a boolean one.
             ValueError: If a shape does not fit.
         """
-        return self._pass(h, mask, with_graphs=True)
-
-    def pass_messages(self, h: Tensor, mask: Tensor | None = None) -> Tensor:
-        """As :meth:`forward`, without the graphs: for those who train, and look at none."""
-        return self._pass(h, mask, with_graphs=False)[0]
-
-    def _pass(
-        self, h: Tensor, mask: Tensor | None, with_graphs: bool
-    ) -> tuple[Tensor, tuple[LatentGraph, ...]]:
         single = isinstance(h, Tensor) and h.dim() == 3
         shape = "[B, N, H]" if single else "[B, T, N, H]"
         sizes = (None,) * (1 if single else 2) + (self.num_nodes, self.hidden_size)

@@ -18,6 +18,7 @@ from ..forecaster.backtest import OWN, Backtest
 from ..forecaster.baselines import season_steps
 from ..forecaster.clock import name_of
 from ..forecaster.columns import few, to_table
+from ..forecaster.ensemble import members_of
 from ..forecaster.panel import Panel
 from ..forecaster.settings import validation_share
 from ..forecaster.trained import level_name
@@ -304,6 +305,8 @@ def _card(forecaster: Forecaster) -> list[list[str]]:
         inputs += [f"{name} covariates ({few(columns[0])})"] if columns else []
     inputs += [f"static features ({few(recipe.static.columns)})"] if recipe.static else []
     params = json.dumps(model.network_kwargs, default=str)[1:-1].replace('"', "")
+    members = len(members_of(model.network))
+    several = f"{members} networks, " if members > 1 else ""
     rows = {
         "sensors": f"{len(recipe.sensors):,}: {few(recipe.sensors)}",
         "channels": few(recipe.channels),
@@ -314,7 +317,7 @@ def _card(forecaster: Forecaster) -> list[list[str]]:
         if forecaster.likelihood is None
         else f"likelihood {forecaster.likelihood}, widths by the validation part",
         "trained on": f"readings up to {model.until}, the last {100 * share:.3g} % of them to validate",
-        "network": f"{sum(p.numel() for p in model.network.parameters()):,} parameters: {params}",
+        "network": f"{several}{sum(p.numel() for p in model.network.parameters()):,} parameters: {params}",
         "made by": f"tsl-latentgnn {__version__}",
     }
     return [[name, text] for name, text in rows.items()]

@@ -330,7 +330,7 @@ def test_reported_results_can_be_read_and_tabled(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "models"), [("los_loop", 11), ("los_loop_36", 4), ("los_loop_peers", 7)]
+    ("name", "models"), [("los_loop", 11), ("los_loop_36", 4), ("los_loop_peers", 8)]
 )
 def test_the_page_holds_the_rows_of_the_lines(name, models):
     results = CONFIG_DIR.parent / "results"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .large import empty, sensor_parts
+from ._large import empty, sensor_parts
 
 _DAY = pd.Timedelta(days=1)
 #: Readings this far from a time of the day count for it, too.

@@ -1,4 +1,4 @@
-from tsl_latentgnn.forecaster.profile import SMOOTHING, Clock, Profile
+from tsl_latentgnn.profile import SMOOTHING, Clock, Profile
 
 import numpy as np
 import pandas as pd
