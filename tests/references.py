@@ -341,3 +341,18 @@ def smooth_by_gaussian(y, kernel_size, sigma):
                 total = math.fsum(w * v for w, v in zip(kernel, window, strict=True))
                 out[b, t, n] = total / math.fsum(kernel)
     return out
+
+
+class LargestTensor(torch.utils._python_dispatch.TorchDispatchMode):
+    """Notes how many bytes the largest tensor has that comes up within."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(one, torch.Tensor):
+                self.bytes = max(self.bytes, one.untyped_storage().nbytes())
+        return out

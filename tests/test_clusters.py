@@ -6,8 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from tsl_latentgnn.models import LatentForecaster
+
 import pandas as pd
 import pytest
+import torch
 from small_forecaster import QUICK, fit_small, small_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "guide" / "clusters.md"
@@ -70,6 +73,29 @@ def test_a_training_as_a_job_is_the_same_training(engine, names):
     expected = [names["fit"](region, **OPTIONS) for region in REGIONS]
     run(f"import {engine}", names)
     assert names["errors"] == expected
+
+
+@pytest.mark.skipif("TEST_RAY" not in os.environ, reason="as above: TEST_RAY=1")
+def test_workers_that_share_each_batch_learn_what_one_process_learns(names, tmp_path):
+    pytest.importorskip("ray")
+    torch.manual_seed(1)
+    x, y = torch.randn(70, 6, 3, 1), torch.randn(70, 2, 3, 1)
+    names |= {"x": x, "y": y, "folder": str(tmp_path)}
+    run("TorchTrainer", names)
+    torch.manual_seed(0)
+    model = LatentForecaster(1, 1, 2, 3, dropout=0.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
+    for epoch in range(5):
+        order = torch.randperm(70, generator=torch.Generator().manual_seed(epoch))
+        for batch in (order[:32], order[32:64]):
+            optimizer.zero_grad()
+            (model(x[batch]) - y[batch]).abs().mean().backward()
+            optimizer.step()
+    found = torch.load(tmp_path / "weights.pt")
+    torch.testing.assert_close(found, dict(model.state_dict()), rtol=1e-4, atol=1e-4)
+    moved = max((found[name] - value).abs().max() for name, value in before.items())
+    assert moved > 0.01
 
 
 def test_the_function_of_a_job_keeps_what_it_learned(names):

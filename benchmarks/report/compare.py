@@ -102,9 +102,9 @@ def diebold_mariano(first: pd.Series, second: pd.Series, lag: int) -> float | No
         )
     if len(first) <= lag + 1:
         return None
-    means, one = RunningMeans(1, lag), np.ones((len(first), 1))
-    values = (first - second).to_numpy()[:, None]
-    means.add(np.zeros(values.shape, np.int64), values, one, one.astype(bool))
+    means, values = RunningMeans(1, lag), (first - second).to_numpy()[:, None]
+    one = np.zeros((1, 1), np.int64), values, np.ones((1, 1))
+    means.add(np.ones(values.shape, bool), [one])
     mean, variance, count = means.moments()
     return min(1.0, 2 * float(p_values(np.abs(mean), variance, count, lag)[0]))
 

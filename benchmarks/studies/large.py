@@ -173,13 +173,15 @@ class _EnoughError(Exception):
     pass
 
 
-def measure_ours(folder: Path, train_steps: int, only_steps: bool, threads: int) -> dict[str, Any]:
-    """Fit, save, predict and test; return what it took, see :class:`Meter`."""
+def measure_ours(
+    folder: Path, train_steps: int, only_steps: bool, threads: int, given: dict[str, Any]
+) -> dict[str, Any]:
+    """Fit, save, predict and test with ``given`` options; return what it took, see :class:`Meter`."""
     torch.set_num_threads(threads)
     meter = Meter(train_steps, only_steps)
     options = {"limit_train_batches": train_steps, "callbacks": [meter]}
     forecaster = Forecaster(
-        HORIZON, window=WINDOW, epochs=1, accelerator="cpu", trainer_kwargs=options
+        HORIZON, window=WINDOW, epochs=1, accelerator="cpu", trainer_kwargs=options, **given
     )
     with contextlib.suppress(_EnoughError):
         forecaster.fit(folder / "readings.parquet")
@@ -332,6 +334,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--gib", type=float, default=8.0, help="memory that the rival may take (default: 8)"
     )
+    for name, what in (
+        ("batch-size", "windows of a step of ours"),
+        ("sensors-at-once", "sensors of ours worked on together in a training"),
+    ):
+        parser.add_argument(f"--{name}", type=read_positive, help=f"{what} (default: its own)")
     parser.add_argument("--threads", type=read_positive, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the readings (default: 0)")
     parser.add_argument(
@@ -346,17 +353,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows: dict[int, dict[str, dict[str, Any]]] = {}
     for sensors in options.sensors:
         folder = write_data(options.folder, sensors, options.steps, options.seed)
-        ours = in_process(
-            measure_ours, folder, options.train_steps, options.only_steps, options.threads
-        )
+        given = {name: getattr(options, name) for name in ("batch_size", "sensors_at_once")}
+        rest = (options.train_steps, options.only_steps, options.threads, given)
+        ours = in_process(measure_ours, folder, *rest)
         print(sensors, ours, file=sys.stderr, flush=True)
         rival: dict[str, Any] = {}
         batch = ours.get("batch", 1)
         while (
             options.rival_steps and not rival and batch
         ):  # with fewer windows where these do not fit
-            rest = (options.rival_steps, options.gib, options.threads)
-            rival = in_process(measure_rival, "gwnet", sensors, batch, *rest)
+            limits = (options.rival_steps, options.gib, options.threads)
+            rival = in_process(measure_rival, "gwnet", sensors, batch, *limits)
             print(sensors, batch, rival, file=sys.stderr, flush=True)
             batch //= 4
         rows[sensors] = {"ours": ours, "rival": rival}

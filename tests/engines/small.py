@@ -16,7 +16,7 @@ from tsl.metrics.torch import MaskedMAE, MaskedMSE  # isort: skip
 STEPS, NODES, WINDOW, HORIZON = 60, 4, 5, 3
 
 
-def make_data(channels=1, scaled=True, masked=True):
+def make_data(channels=1, scaled=True, masked=True, axis=(0, 1)):
     """A few steps of readings far from zero, some of them missing."""
     generator = torch.Generator().manual_seed(0)
     target = 50 + 10 * torch.randn(STEPS, NODES, channels, generator=generator)
@@ -24,7 +24,7 @@ def make_data(channels=1, scaled=True, masked=True):
     dataset = SpatioTemporalDataset(target, mask=mask, window=WINDOW, horizon=HORIZON)
     data = SpatioTemporalDataModule(
         dataset,
-        scalers={"target": StandardScaler(axis=(0, 1))} if scaled else None,
+        scalers={"target": StandardScaler(axis=axis)} if scaled else None,
         splitter=TemporalSplitter(val_len=0.2, test_len=0.2),
         batch_size=8,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import tracemalloc
 
-from tsl_latentgnn.graphs import edge_test
+from tsl_latentgnn.graphs import edge_test, moments
 from tsl_latentgnn.graphs.edge_test import discoveries, p_values
 from tsl_latentgnn.graphs.moments import RunningMeans
 from tsl_latentgnn.graphs.muted import EdgeMuter
@@ -13,7 +15,7 @@ from tsl_latentgnn.models import LatentForecaster, Seq2SeqLatentGNN
 import numpy as np
 import pytest
 import torch
-from references import randomize, small_preset
+from references import LargestTensor, randomize, small_preset
 from scipy import stats
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -122,20 +124,24 @@ def test_one_pass_mutes_an_edge_of_every_target(options, missing):
     torch.testing.assert_close(same.mean, whole.mean)
     chosen = torch.zeros(3, NODES, NODES, dtype=torch.bool)
     weights = torch.zeros(3, NODES, NODES)
-    for source, weight, forecast in muted:
-        for b, i in np.ndindex(3, NODES):
-            j = int(source.expand(3, -1)[b, i])
+    earlier = torch.zeros(NODES, NODES, dtype=torch.bool)
+    for targets, source, weight, forecast, complete in muted:
+        now = torch.zeros_like(earlier)
+        for b, p in np.ndindex(3, len(targets)):
+            i, j = int(targets[p]), int(source.expand(3, -1)[b, p])
             if j < 0:
-                torch.testing.assert_close(forecast.mean[b, :, i], whole.mean[b, :, i])
+                torch.testing.assert_close(forecast.mean[b, :, p], whole.mean[b, :, i])
                 continue
             assert not chosen[b, i, j]
-            chosen[b, i, j] = True
-            weights[b, i, j] = weight.expand(3, -1)[b, i]
+            assert not (complete and earlier[i, j])
+            chosen[b, i, j] = now[i, j] = True
+            weights[b, i, j] = weight.expand(3, -1)[b, p]
             expected = forecast_muted(network, seen, heard, edges, says, i, j)
             for name in ("mean", "scale"):
                 ours, naive = getattr(forecast, name), getattr(expected, name)
                 if naive is not None:
-                    torch.testing.assert_close(ours[b, :, i], naive[b, :, i], rtol=1e-4, atol=1e-5)
+                    torch.testing.assert_close(ours[b, :, p], naive[b, :, i], rtol=1e-4, atol=1e-5)
+        earlier |= now
     dense = torch.stack([graph.to_dense() for graph in whole.graphs])  # the layer first
     if dense.dim() == 5:
         dense = dense.mean(2)
@@ -174,10 +180,12 @@ def newey_west(d, there, lag):
     return mean, total / len(steps) ** 2, len(steps)
 
 
+@pytest.mark.parametrize("block", [1, 90, moments.BLOCK])
 @pytest.mark.parametrize("lag", [0, 1, 5])
-def test_moments_come_piece_by_piece(lag):
+def test_moments_come_piece_by_piece(lag, block, monkeypatch):
+    monkeypatch.setattr(moments, "BLOCK", block)
     generator = np.random.default_rng(0)
-    steps, nodes = 40, 4
+    steps, nodes = 40, 6
     there = generator.random((steps, nodes)) > 0.2
     there[:, 3] = False
     chosen = {}  # what each pair has at the steps that choose it
@@ -185,10 +193,17 @@ def test_moments_come_piece_by_piece(lag):
     for size in (1, 7, 2, 30):
         pairs = np.stack([generator.permutation(16)[:5] for _ in range(size)])
         pairs[generator.random(pairs.shape) < 0.2] = -1
-        values, weights = 3 + generator.standard_normal((2, *pairs.shape))
-        for b, p in np.argwhere(pairs >= 0):
-            chosen[at + b, pairs[b, p]] = values[b, p], weights[b, p]
-        sums.add(pairs, values, weights, there[at : at + size])
+        fixed = np.array([[18, 16, 17]])  # the same at all steps
+        alone = np.where(generator.random((size, 2)) < 0.3, -1, [20, 19])  # each in a column
+        parts = []
+        for some in (np.where(pairs < 8, pairs, -1), fixed, np.where(pairs < 8, -1, pairs), alone):
+            values = 3 + generator.standard_normal((size, some.shape[1]))
+            weights = 3 + generator.standard_normal(some.shape)
+            parts.append((some, values, weights))
+            each = np.broadcast_to(some, values.shape), np.broadcast_to(weights, values.shape)
+            for b, p in np.argwhere(each[0] >= 0):
+                chosen[at + b, each[0][b, p]] = values[b, p], each[1][b, p]
+        sums.add(there[at : at + size], iter(parts))
         at += size
     assert sums.steps == steps
     assert sums.pairs.tolist() == sorted({pair for _, pair in chosen})
@@ -204,7 +219,7 @@ def test_moments_come_piece_by_piece(lag):
 def test_a_constant_has_no_variance():
     sums = RunningMeans(2, 1)
     there = np.ones((30, 2), dtype=bool)
-    sums.add(np.ones((30, 1), np.int64), np.full((30, 1), 0.1), np.ones((30, 1)), there)
+    sums.add(there, [(np.ones((1, 1), np.int64), np.full((30, 1), 0.1), np.ones((1, 1)))])
     mean, variance, count = sums.moments()
     assert (mean, variance, count) == (pytest.approx(0.1), 0.0, 30)
     assert p_values(mean, variance, count, 1) == 1.0
@@ -413,7 +428,7 @@ def test_faint_signed_weights_take_no_pass():
     learner.correlation[2, 0, 1] = -0.009
     inputs, y = make_batch(20, 0.0)
     _, muted = EdgeMuter(network)(network.before_graph(**inputs))
-    assert len(list(muted)) == 2  # as many as a target has sources, not as there are nodes
+    assert sum(each.source.size(1) for each in muted) == 3  # the edges, not all pairs
     result = edge_test(network, [(inputs, y)])
     edges = list(zip(result.source.tolist(), result.target.tolist(), strict=True))
     assert edges == [(4, 2), (1, 2), (3, 0)]
@@ -423,9 +438,47 @@ def test_faint_signed_weights_take_no_pass():
     assert sorted(graph.to_networkx().edges) == [(1, 2), (3, 0), (4, 2)]
 
 
-def test_a_graph_without_edges():
-    network = make_network()
-    network.graph_encoder.convs[0].k_neighbors = network.graph_encoder.convs[1].k_neighbors = 1
+@torch.no_grad()
+def test_pairs_are_tested_some_at_a_time(monkeypatch):
+    nodes, windows = 40, 256
+    torch.manual_seed(0)
+    options = {"preset": "discovery", "hidden_size": 4, "node_emb_size": 2}
+    network = LatentForecaster(1, 1, 1, nodes, **options).eval()
+    x, y = torch.randn(windows, WINDOW, nodes, 1), torch.randn(windows, 1, nodes, 1)
+    mask = torch.rand(x.shape) > 0.2
+    batches = [({"x": x, "input_mask": mask}, y)]
+    at_once = edge_test(network, batches)
+    tables = 8 * windows * nodes**2  # what a loss for each window and pair would take
+    for place, name in (("edge_test", "HELD"), ("muted", "ROWS"), ("moments", "BLOCK")):
+        module = importlib.import_module(f"tsl_latentgnn.graphs.{place}")
+        monkeypatch.setattr(module, name, 2**13)
+    edge_test(network, batches)  # whatever is made once
+    tracemalloc.start()
+    try:
+        with LargestTensor() as largest:
+            in_pieces = edge_test(network, batches)
+        peak = tracemalloc.get_traced_memory()[1]  # of NumPy's arrays
+    finally:
+        tracemalloc.stop()
+    assert largest.bytes < tables / 4
+    assert peak < tables / 4
+    assert len(in_pieces.p_value) > nodes * (nodes - 1) / 2
+    for name in ("source", "target", "weight", "kept"):
+        np.testing.assert_array_equal(getattr(in_pieces, name), getattr(at_once, name))
+    for name in ("loss_difference", "p_value"):
+        ours, expected = getattr(in_pieces, name), getattr(at_once, name)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("options", [{}, VARIANTS["discovery"]], ids=["self edges", "zeros"])
+@torch.no_grad()
+def test_a_graph_without_edges(options):
+    network = make_network(**options)
+    for conv in network.graph_encoder.convs:
+        if options:
+            conv.learner.correlation.zero_()
+        else:
+            conv.k_neighbors = 1
     result = edge_test(network, [make_batch(20, 0.0)])
     assert len(result.p_value) == len(result.kept) == 0
     assert result.to_graph().kept.sum() == 0
@@ -433,14 +486,15 @@ def test_a_graph_without_edges():
 
 
 @pytest.mark.tsl
-def test_tsl_batches_of_a_predictor():
+@pytest.mark.parametrize("axis", [(0, 1), 0], ids=["one scale", "each node"])
+def test_tsl_batches_of_a_predictor(axis):
     from tsl_latentgnn.models import LatentGNNModel
 
-    from engines.small import make_data, scaling
+    from engines.small import make_data
     from tsl.engines import Predictor
     from tsl.metrics.torch import MaskedMAE
 
-    data = make_data()
+    data = make_data(axis=axis)
     sizes = {"input_size": 1, "output_size": 1, "horizon": HORIZON, "n_nodes": 4}
     predictor = Predictor(
         model_class=LatentGNNModel,
@@ -452,7 +506,10 @@ def test_tsl_batches_of_a_predictor():
     for loss in LOSS:
         result = edge_test(predictor, loader, loss=loss)
         # The same in the scale of the network, in which the losses are others by a factor or a constant.
-        mean, std = scaling(data)
+        known = data.torch_dataset
+        train = known.target.where(known.mask, torch.nan)[data.train_slice].double().numpy()
+        mean, std = (of(train, axis, keepdims=True) for of in (np.nanmean, np.nanstd))
+        mean, std = torch.from_numpy(mean), torch.from_numpy(std)
         batches = []
         for batch in loader:
             y = batch.y.masked_fill(~batch.mask, torch.nan)
@@ -460,8 +517,9 @@ def test_tsl_batches_of_a_predictor():
         plain = edge_test(predictor.model, batches, loss=loss)
         np.testing.assert_array_equal(result.source, plain.source)
         np.testing.assert_allclose(result.p_value, plain.p_value, rtol=1e-3)
-        factor = {"absolute": std, "squared": std**2, "own": 1}[loss]
-        expected = plain.loss_difference * float(factor)
+        factor = {"absolute": std, "squared": std**2, "own": torch.ones(1)}[loss]
+        each = factor.flatten().expand(4).numpy()[plain.target]
+        expected = plain.loss_difference * each
         np.testing.assert_allclose(result.loss_difference, expected, rtol=1e-3, atol=1e-5)
 
 

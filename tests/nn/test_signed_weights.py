@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from references import convolve, randomize
+from references import LargestTensor, convolve, randomize
 
 EDGES = torch.tensor([[3, 4, 0, 1, 2, 3, 5, 0, 1, 3, 5, 4], [0, 1, 2, 0, 0, 0, 0, 1, 1, 3, 3, 4]])
 SCORES = [("full", True), (2, True), (None, True), (2, False), ("full", False)]
@@ -136,27 +136,12 @@ def test_gradients(static, k, gate):
     assert torch.autograd.gradgradcheck(lambda x: function(x, *inputs[1:]), (x,))
 
 
-class Largest(torch.utils._python_dispatch.TorchDispatchMode):
-    """Notes how many bytes the largest tensor has that comes up within."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for one in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(one, torch.Tensor):
-                self.bytes = max(self.bytes, one.untyped_storage().nbytes())
-        return out
-
-
 def test_memory_is_linear_in_nodes():
     # Of 3,000 nodes no tensor as large as all their pairs, in neither direction.
     nodes = 3000
     layer = LatentCorrelationGCN(2, 4, nodes, 4, heads=2, static=3, weights="signed")
     x = torch.randn(1, nodes, 2, requires_grad=True)
-    with pytest.MonkeyPatch.context() as patch, Largest() as largest:
+    with pytest.MonkeyPatch.context() as patch, LargestTensor() as largest:
         patch.setattr(module, "CPU_BLOCK_BYTES", 2**20)
         layer(x).sum().backward()
     assert largest.bytes < 4 * nodes * nodes / 10
@@ -199,7 +184,7 @@ def test_a_training_without_graphs_writes_none():
     expected, graphs = model.graph_encoder(seen.h, seen.sources)
     assert graphs[0].batch_shape == (windows,)
 
-    with Largest() as largest:
+    with LargestTensor() as largest:
         h, none = model.graph_encoder(seen.h, seen.sources, with_graphs=False)
         h.sum().backward()
     assert torch.equal(h, expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +17,7 @@ from torch.utils.data import RandomSampler
 from .._checks import check_choice, check_float, check_float_tensor, check_int, check_shape
 from ..models import Forecast, LatentForecaster, Seq2SeqLatentGNN
 from ..nn import LatentGraph
-from .moments import FloatArray, RunningMeans, bartlett
+from .moments import FloatArray, Part, RunningMeans, bartlett
 from .muted import EdgeMuter
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ LOSSES = ("absolute", "squared", "own")
 #: What an edge of signed weight must be worth, where nothing else is given: a share of the loss of its target, and one
 #: of what the best edge of its target is worth.
 MARGIN, BEST_SHARE = 0.0025, 0.06
+#: Losses (windows x edges) that are held at once, where the edges are those of one graph.
+HELD = 2**22
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def edge_test(
     largest of their target (with a graph for each step: in all steps of a window), after the recurrence if
     ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows. With a single
     layer whose graph is the same for all windows, as of ``preset="discovery"``, messages pass only once, and the rest
-    is work in the number of pairs.
+    is work in the number of pairs, some of them at a time.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or
@@ -291,11 +293,21 @@ def discoveries(p_value: FloatArray, hypotheses: int, fdr: float) -> NDArray[np.
 
 
 class _Read(NamedTuple):
-    """A batch: inputs of the network, readings with NaN where one is missing, and the scaler of the forecast."""
+    """A batch: inputs of the network, readings with NaN where one is missing, and bias and factor of the forecast."""
 
     inputs: dict[str, Any]
     y: Tensor
-    scaler: Any = None
+    bias: Tensor | None = None
+    factor: Tensor | None = None
+
+    def of(self, nodes: Tensor) -> _Read:
+        """Return the same for the readings of some nodes ``[p]``, without the inputs."""
+
+        def pick(value: Tensor | None) -> Tensor | None:
+            alike = value is None or value.dim() < 2 or value.size(-2) == 1
+            return value if alike else value.index_select(-2, nodes)  # type: ignore[union-attr]
+
+        return _Read({}, self.y.index_select(2, nodes), pick(self.bias), pick(self.factor))
 
 
 def _reader(model: Module) -> tuple[LatentForecaster, Callable[[Any], _Read]]:
@@ -335,11 +347,17 @@ def _read_plain(network: LatentForecaster, batch: Any) -> _Read:
 
 
 def _read_tsl(predictor: Any, batch: Any) -> _Read:
+    from .._tsl import epsilon
+
     inputs, targets, mask, transform = predictor._unpack_batch(batch.to(predictor.device))
     y = targets["y"]
     if mask is not None:
         y = y.masked_fill(~mask.bool(), torch.nan)
-    return _Read(predictor._filter_forward_kwargs(inputs), y, transform.get("y"))
+    read = _Read(predictor._filter_forward_kwargs(inputs), y)
+    scaler = transform.get("y")
+    if scaler is None:
+        return read
+    return read._replace(bias=scaler.bias, factor=scaler.scale + epsilon)
 
 
 def _add(
@@ -349,53 +367,67 @@ def _add(
     loss: str | Callable[[Tensor, Tensor], Tensor],
 ) -> FloatArray:
     """Add what each window of a batch loses without each edge; return sum and number of the losses ``[2, n]``."""
-    y, there = batch.y, ~batch.y.isnan()
+    y = batch.y
     if bool(y.isinf().any()):
         raise ValueError(f"'y' must not be Inf (got {int(y.isinf().sum())} of {y.numel()} values).")
-    number = there.sum((1, 3))
-
-    def mean_loss(forecast: Forecast) -> Tensor:
-        """Loss ``[b n]`` of each window, 0 without a reading."""
-        each = _loss(forecast, y, there, batch.scaler, loss).masked_fill(~there, 0.0)
-        return each.double().sum((1, 3)) / number.clamp_min(1)
-
-    def growth(muted: Forecast) -> Tensor:
-        """By how much the loss of each window grows without an edge, see :func:`edge_test`."""
-        if loss == "own":
-            return mean_loss(muted) - least
-        return (mean_loss(muted._replace(mean=2 * muted.mean - whole.mean)) - least) / 4
-
     whole, without = muter(muter.network.before_graph(**batch.inputs))
-    least = mean_loss(whole)
-    windows, nodes = least.shape
-    first = torch.arange(nodes, device=y.device) * nodes
-    pairs, values, weights = [], [], []
-    for source, weight, forecast in without:
-        some = (source >= 0).any(0)
-        pair = torch.where(source < 0, -1, first + source)
-        pairs.append(pair[:, some].expand(windows, -1))
-        values.append(growth(forecast)[:, some])
-        weights.append(weight[:, some].expand(windows, -1))
-    if not pairs:  # no target has a source
-        pairs, values, weights = [first[:0].expand(windows, 0)], [least[:, :0]], [least[:, :0]]
-    tables = [torch.cat(part, 1).cpu().numpy() for part in (pairs, values, weights)]
-    there = (number > 0).cpu()
-    sums.add(tables[0], tables[1], tables[2], there.numpy())
-    return torch.stack([least.cpu().sum(0), there.double().sum(0)]).numpy()
+    least = _mean_loss(whole, batch, loss)
+    there = (~y.isnan()).any(3).any(1)
+
+    def growth(target: Tensor, muted: Forecast) -> Tensor:
+        """By how much the loss of each window grows without an edge, see :func:`edge_test`."""
+        own, before = batch.of(target), least.index_select(1, target)
+        if loss == "own":
+            return _mean_loss(muted, own, loss) - before
+        twice = muted._replace(mean=2 * muted.mean - whole.mean.index_select(2, target))
+        return (_mean_loss(twice, own, loss) - before) / 4
+
+    def parts() -> Iterator[Part]:
+        """What is lost, in parts of bounded size where no other holds more of the same edges."""
+        held: list[tuple[Tensor, Tensor, Tensor]] = []
+        size = 0
+        for target, source, weight, forecast, complete in without:
+            pairs = torch.where(source < 0, -1, target * y.size(2) + source)
+            values = growth(target, forecast)
+            held.append((pairs, values, weight))
+            size += values.numel()
+            if complete and size >= HELD:
+                yield _join(held)
+                held, size = [], 0
+        if held:
+            yield _join(held)
+
+    sums.add(there.cpu().numpy(), parts())
+    return torch.stack([least.sum(0), there.double().sum(0)]).cpu().numpy()
+
+
+def _join(held: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Part:
+    """Pairs ``[w p]``, values ``[b p]`` and weights ``[w p]`` of several forecasts side by side."""
+    pairs, values, weights = (
+        torch.cat(tensors, 1).cpu().numpy() for tensors in zip(*held, strict=True)
+    )
+    return pairs, values, weights
+
+
+def _mean_loss(
+    forecast: Forecast, batch: _Read, loss: str | Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Loss ``[b n]`` of each window: the mean of those of its readings, 0 without one."""
+    there = ~batch.y.isnan()
+    each = _loss(forecast, batch, there, loss).masked_fill(~there, 0.0)
+    return each.double().sum((1, 3)) / there.sum((1, 3)).clamp_min(1)
 
 
 def _loss(
-    forecast: Forecast,
-    y: Tensor,
-    there: Tensor,
-    scaler: Any,
-    loss: str | Callable[[Tensor, Tensor], Tensor],
+    forecast: Forecast, batch: _Read, there: Tensor, loss: str | Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Loss of each value: in the unit of ``y``, but for the model's own."""
-    mean = forecast.mean if scaler is None else scaler.inverse_transform(forecast.mean)
-    y = torch.where(there, y, mean)
+    mean, bias, factor = forecast.mean, batch.bias, batch.factor
+    if bias is not None and factor is not None:
+        mean = mean * factor + bias
+    y = torch.where(there, batch.y, mean)
     if loss == "own":
-        return forecast.loss(y if scaler is None else scaler.transform(y))
+        return forecast.loss(y if bias is None or factor is None else (y - bias) / factor)
     if callable(loss):
         each = loss(mean, y)
         check_shape("loss", each, "of each value", y.shape)

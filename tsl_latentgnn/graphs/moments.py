@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+#: Pairs ``[w p]``, none of them twice in a row, negative ones passed over; their values ``[b p]``; and their weights
+#: ``[w p]``. Where ``w`` is 1, they are the same in all steps.
+Part = tuple[NDArray[np.int64], FloatArray, FloatArray]
+#: Values (steps x series) that are worked on at once.
+BLOCK = 2**20
 
 
 class RunningMeans:
@@ -39,38 +46,50 @@ class RunningMeans:
         self._weights = np.zeros((1, 0))
         self._counts = np.zeros((lag + 1, num_nodes))
 
-    def add(
-        self,
-        pairs: NDArray[np.int64],
-        values: FloatArray,
-        weights: FloatArray,
-        there: NDArray[np.bool_],
-    ) -> None:
+    def add(self, there: NDArray[np.bool_], parts: Iterable[Part]) -> None:
         """Take the next steps of all series.
 
         Args:
-            pairs: Pairs ``[b, p]`` of each step, none of them twice; negative ones are passed over.
-            values: The values of these pairs ``[b, p]``; those of all others are 0.
-            weights: Their weights ``[b, p]``.
             there: Whether the targets have values ``[b, n]``.
+            parts: Pairs with their values and weights, no pair in two of them; the values of all others are 0.
         """
-        self._know(np.unique(pairs[pairs >= 0]))
-        steps, lag, target = len(values), self.lag, self.pairs // self.num_nodes
-        now = np.zeros((steps, len(self.pairs)))
-        row, column = np.nonzero(pairs >= 0)
-        place = np.searchsorted(self.pairs, pairs[row, column])
-        now[row, place] = values[row, column]
-        np.add.at(self._weights[0], place, weights[row, column])
-        series = np.concatenate([self._last, np.where(there[:, target], now, 0.0)])
         known = np.concatenate([self._last_there, there])
-        for l in range(lag + 1):  # noqa: E741  the l of the formula
-            late, early = slice(lag, None), slice(lag - l, lag - l + steps)
-            self._products[l] += np.einsum("tp,tp->p", series[late], series[early])
-            self._sums[l] += np.einsum("tp,tp->p", series[late], known[early][:, target])
-            self._sums[l] += np.einsum("tp,tp->p", series[early], known[late][:, target])
-            self._counts[l] += np.einsum("tn,tn->n", known[late], known[early])
-        self._last, self._last_there = series[steps:], known[steps:]
-        self.steps += steps
+        for l in range(self.lag + 1):  # noqa: E741  the l of the formula
+            late, early = self._shifted(known, l)
+            self._counts[l] += np.einsum("tn,tn->n", late, early)
+        said = np.empty(0, np.int64)
+        for part in parts:
+            pairs, values, weights = by_pair(*part)
+            self._know(pairs)
+            place = np.searchsorted(self.pairs, pairs)
+            self._weights[0, place] += weights
+            self._take(place, values, known)
+            said = np.concatenate([said, pairs])
+        rest = np.nonzero(~np.isin(self.pairs, said, assume_unique=True))[0]
+        self._take(rest, np.zeros((1, 1)), known)
+        self._last_there = known[len(there) :]
+        self.steps += len(there)
+
+    def _shifted(self, values: FloatArray, l: int) -> tuple[FloatArray, FloatArray]:  # noqa: E741
+        """The last steps, and those ``l`` before them."""
+        return values[self.lag :], values[self.lag - l : len(values) - l]
+
+    def _take(self, place: NDArray[np.int64], values: FloatArray, known: FloatArray) -> None:
+        """Take values ``[b, p]``, or one for all, of the series at some places, block by block."""
+        steps = len(known) - self.lag
+        values = np.broadcast_to(values, (steps, len(place)))
+        for some in range(0, len(place), max(1, BLOCK // len(known))):
+            block = slice(some, some + max(1, BLOCK // len(known)))
+            at = place[block]
+            there = known[:, self.pairs[at] // self.num_nodes]
+            now = np.where(there[self.lag :] > 0, values[:, block], 0.0)
+            series = np.concatenate([self._last[:, at], now])
+            for l in range(self.lag + 1):  # noqa: E741
+                (late, early), (new, old) = self._shifted(series, l), self._shifted(there, l)
+                self._products[l, at] += np.einsum("tp,tp->p", late, early)
+                self._sums[l, at] += np.einsum("tp,tp->p", late, old)
+                self._sums[l, at] += np.einsum("tp,tp->p", early, new)
+            self._last[:, at] = series[steps:]
 
     def _know(self, pairs: NDArray[np.int64]) -> None:
         """Make room for pairs that are new."""
@@ -99,6 +118,27 @@ class RunningMeans:
         # What is left of a constant is rounding.
         noise = 1e-12 * self._products[0] / number**2
         return mean, np.where(variance > noise, variance, 0.0), count[0]
+
+
+def by_pair(
+    pairs: NDArray[np.int64], values: FloatArray, weights: FloatArray
+) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
+    """The pairs of a :data:`Part` once each ``[q]``, their values ``[b, q]``, and the sums of their weights ``[q]``."""
+    first = pairs.max(0, initial=-1)
+    some = first >= 0
+    if ((pairs == first) | (pairs < 0)).all() and len(np.unique(first[some])) == some.sum():
+        # Each column is of one pair: nothing is to be looked up.
+        absent = pairs[:, some] < 0
+        times = len(values) // max(1, len(pairs))
+        total = times * np.where(absent, 0.0, weights[:, some]).sum(0)
+        return first[some], np.where(absent, 0.0, values[:, some]), total
+    every = np.broadcast_to(pairs, values.shape)
+    row, column = np.nonzero(every >= 0)
+    found, place = np.unique(every[row, column], return_inverse=True)
+    spread, total = np.zeros((len(values), len(found))), np.zeros(len(found))
+    spread[row, place] = values[row, column]
+    np.add.at(total, place, np.broadcast_to(weights, values.shape)[row, column])
+    return found, spread, total
 
 
 def bartlett(lag: int) -> FloatArray:

@@ -16,20 +16,26 @@ from ..nn.functional.attention import repeat_graphs
 #: What a signed weight is to be above, as a share of the largest of its target: what a training leaves of an edge of
 #: no use, on its way to zero. The loss feels its square.
 FAINT = 0.01
+#: Rows of targets that hear otherwise, and are worked on at once: few enough for the cache of a processor.
+ROWS, ROWS_ELSEWHERE = 2**14, 2**18
 
 
 class Muted(NamedTuple):
-    """A forecast for which one source of each target told it nothing.
+    """A forecast of some targets, each of which one source told nothing.
 
     Args:
-        source: That source ``[w n]``, -1 for none; ``w`` is the number of windows, or 1 where it is the same in all.
+        target: These targets ``[p]``, of which one may come several times.
+        source: That source ``[w p]``, -1 for none; ``w`` is the number of windows, or 1 where it is the same in all.
         weight: Its weight, averaged over the layers, heads and steps, of the same shape.
-        forecast: The forecast.
+        forecast: The forecast of the targets.
+        whole: Whether no other forecast of these windows has the same edge muted.
     """
 
+    target: Tensor
     source: Tensor
     weight: Tensor
     forecast: Forecast
+    whole: bool
 
 
 class EdgeMuter:
@@ -40,7 +46,7 @@ class EdgeMuter:
     every node but :math:`i` says to the others what it said. So one pass mutes an edge of every target, and is exact
     for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on. With a single layer and one
     graph for all windows nothing passes again: what a target has heard is a sum, in which the part of one edge is
-    exchanged, of just the targets that have such a source.
+    exchanged, for a few edges at once, of whichever targets.
 
     An edge that is taken away instead gives its share to the other sources of its target, which then speak louder than
     the network has learned to hear: that costs, even if the edge was of no use. A signed weight that is put to 0 leaves
@@ -65,7 +71,7 @@ class EdgeMuter:
         self._said: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, seen: Seen) -> tuple[Forecast, Iterator[Muted]]:
-        """Return the forecast of a batch, and those with one source muted.
+        """Return the forecast of a batch, and those of targets with one source muted.
 
         Args:
             seen: What :meth:`~tsl_latentgnn.models.LatentForecaster.before_graph` returned.
@@ -80,7 +86,7 @@ class EdgeMuter:
         at_once = len(edges) == 1 and edges[0].num_graphs == 1 and encoder.norm in (None, "layer")
         whole = self.network.after_graph(seen, h)
         if at_once:
-            return whole, self._exchange_each(seen, edges[0], whole)
+            return whole, self._exchange_each(seen, edges[0])
         return whole, self._mute_each(seen, heard, [given.whole() for given in edges])
 
     def _listen(self, heard: Sequence[Tensor], mask: Tensor | None) -> None:
@@ -94,34 +100,35 @@ class EdgeMuter:
             else:
                 self._said.append((total, number))
 
-    def _exchange_each(self, seen: Seen, edges: Edges, whole: Forecast) -> Iterator[Muted]:
-        """As :meth:`_mute_each`, with the graph of a single layer that serves all windows."""
+    def _exchange_each(self, seen: Seen, edges: Edges) -> Iterator[Muted]:
+        """As :meth:`_mute_each`, with the graph of a single layer that serves all windows: edge by edge."""
         encoder: Any = self.network.graph_encoder
         conv, h = encoder.convs[0], seen.h.flatten(0, -3)
         value = conv.speak(h)
-        messages = conv.hear(value, edges)
+        messages = conv.hear(value, edges).contiguous()
         change = conv.speak(self._says(0, h)) - value
         if edges.senders is not None:
             change = change.masked_fill(~edges.senders[..., None, None], 0.0)
         shares, strength = (to_dense(edges, of) for of in (edges.weights, edges.strength))
-        for column in other_sources([edges], 1)[0].unbind(-1):
-            target = (column >= 0).nonzero().squeeze(-1)
-            source = column[target]
+        table = other_sources([edges], 1)[0]
+        targets, columns = (table >= 0).nonzero(as_tuple=True)
+        size = max(1, (ROWS if h.device.type == "cpu" else ROWS_ELSEWHERE) // len(h))
+        sources = table[targets, columns]
+        for first in range(0, len(targets), size):
+            target, source = (edge[first : first + size] for edge in (targets, sources))
             some = seen.of(target)
-            heard = messages[:, target] + shares[target, source].unsqueeze(-1) * change[:, source]
+            share = shares[target, source].unsqueeze(-1)
+            other = share * change.index_select(1, source)
+            heard = messages.index_select(1, target) + other
             out = conv.update_nodes(some.h.flatten(0, -3), heard).view(some.h.shape)
             if encoder.norm is not None:
                 out = encoder.normalize(encoder.norms[0], out, some.sources)
-            weight = torch.zeros_like(column, dtype=torch.double)
-            weight[target] = strength[target, source].double()
-            column, weight = column.unsqueeze(0), weight.unsqueeze(0)
+            muted, weight = source.unsqueeze(0), strength[target, source].double().unsqueeze(0)
             if edges.senders is not None:
-                there = edges.senders[:, column[0].clamp_min(0)].unflatten(0, (len(seen.h), -1))
-                column = column.where(there.any(1), -1)
+                there = edges.senders[:, source].unflatten(0, (len(seen.h), -1))
+                muted = muted.where(there.any(1), -1)
                 weight = weight * there.double().mean(1)
-            yield Muted(
-                column, weight, _replace(whole, target, self.network.after_graph(some, out))
-            )
+            yield Muted(target, muted, weight, self.network.after_graph(some, out), True)
 
     def _says(self, layer: int, h: Tensor) -> Tensor:
         """What each node says on average in a layer ``[N, H]``."""
@@ -131,7 +138,9 @@ class EdgeMuter:
     def _mute_each(
         self, seen: Seen, heard: Sequence[Tensor], edges: Sequence[Edges]
     ) -> Iterator[Muted]:
-        for source in other_sources(edges, len(seen.h)).unbind(-1):
+        table = other_sources(edges, len(seen.h))
+        nodes = torch.arange(table.size(1), device=table.device)
+        for source in table.unbind(-1):
             h, weight = seen.h, torch.zeros_like(source, dtype=torch.double)
             for layer, given in enumerate(edges):
                 rows = max(given.num_graphs, len(source))
@@ -140,7 +149,8 @@ class EdgeMuter:
                 share = given.strength * (given.neighbors == by_graph.unsqueeze(-1))
                 weight += share.sum(-1).double().view(len(source), -1, source.size(1)).mean(1)
                 h = self._convolve(seen, layer, h, given, heard[layer], by_graph)
-            yield Muted(source, weight / len(edges), self.network.after_graph(seen, h))
+            forecast = self.network.after_graph(seen, h)
+            yield Muted(nodes, source, weight / len(edges), forecast, len(source) == 1)
 
     def _convolve(
         self,
@@ -162,16 +172,6 @@ class EdgeMuter:
             if encoder.norm is None
             else encoder.normalize(encoder.norms[layer], out, seen.sources)
         )
-
-
-def _replace(whole: Forecast, nodes: Tensor, part: Forecast) -> Forecast:
-    """``whole`` with the forecasts of some nodes, each once, from ``part``."""
-    changed: dict[str, Any] = {
-        name: value.index_copy(2, nodes, getattr(part, name))
-        for name, value in whole._asdict().items()
-        if isinstance(value, Tensor)
-    }
-    return whole._replace(**changed)
 
 
 def to_dense(edges: Edges, values: Tensor) -> Tensor:

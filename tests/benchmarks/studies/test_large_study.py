@@ -70,13 +70,15 @@ def test_a_training_and_its_test_are_measured(tmp_path):
     assert [len(part) for part in parts] == [950, 50]
     whole = pd.concat(make_readings(make_positions(12, 0), 1000, 0))
     pd.testing.assert_frame_equal(pd.concat(parts), whole, check_freq=False)
-    found = measure_ours(folder, 2, only_steps=False, threads=1)
+    found = measure_ours(folder, 2, only_steps=False, threads=1, given={})
     assert found["step"] > 0
     assert found["all"] >= found["fit"] > 0
     assert found["all_mib"] >= found["mib"] > 100
     assert {"latentgnn", "persistence"} <= set(found["mae"])
-    steps = measure_ours(folder, 2, only_steps=True, threads=1)
+    given = {"batch_size": 4, "sensors_at_once": None}
+    steps = measure_ours(folder, 2, only_steps=True, threads=1, given=given)
     assert set(steps) == {"step", "mib", "batch"}
+    assert steps["batch"] == 4
     text = report({12: {"ours": found, "rival": {}}, 24: {"ours": {**steps}, "rival": {}}})
     assert "| 12 | " in text
     assert "does not fit" in text
