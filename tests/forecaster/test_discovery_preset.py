@@ -5,6 +5,7 @@ from __future__ import annotations
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.commands.fit import add_options, make_forecaster
 from tsl_latentgnn.forecaster.settings import choose_settings
+from tsl_latentgnn.forecaster.trained import graph_windows
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,20 @@ def test_settings_of_the_preset():
     plain = fit_small()
     assert plain.settings_.k_neighbors == 3
     assert not plain.model_.network.graph_encoder.convs[0].learner.signed
+
+
+def test_a_fourth_of_the_rows_test_the_edges():
+    shares = {"default": {}, "fourth": {"val_size": 0.25}, "eighth": {"val_size": 0.125}}
+    edges = {name: fit_small(preset="discovery", **share).graph() for name, share in shares.items()}
+    pd.testing.assert_frame_equal(edges["default"], edges["fourth"])
+    assert not edges["default"].equals(edges["eighth"])
+    scales = [fit_small(**share).model_.recipe.scale.bias for share in ({}, {"val_size": 0.125})]
+    np.testing.assert_array_equal(*scales)
+
+
+def test_few_sensors_have_more_windows_to_test_their_edges_on():
+    limits = {(1, 20): 1024, (12, 207): 1024, (1, 1000): 262, (1, 5000): 209, (12, 100_000): 144}
+    assert {sizes: graph_windows(*sizes) for sizes in limits} == limits
 
 
 def test_of_too_few_windows_no_edge_is_kept():

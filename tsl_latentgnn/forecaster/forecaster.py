@@ -32,7 +32,7 @@ from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
-from .settings import Settings, choose_settings, default_window, is_unlike
+from .settings import Settings, choose_settings, default_window, is_unlike, validation_share
 from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
 
@@ -71,7 +71,8 @@ class Forecaster(BaseEstimator):
             alone. All give quantiles, with widths that held on the validation part.
             (default: ``"quantile"``)
         quantiles (sequence): Levels of the quantiles of a forecast. (default: ``(0.05, 0.5, 0.95)``)
-        val_size (float): Share of the rows, the last ones, that choose the epoch and the widths. (default: ``0.125``)
+        val_size (float, optional): Share of the rows, the last ones, that choose the epoch and the widths, and that
+            the edges are tested on. (default: ``0.125``, with ``preset="discovery"`` ``0.25``)
         missing (float, str or sequence, optional): What stands for a missing reading beside an empty cell.
             (default: ``None``)
         profile (bool): Whether the usual reading is an input. (default: ``True``)
@@ -118,7 +119,7 @@ class Forecaster(BaseEstimator):
         freq: str | None = None,
         likelihood: str | None = "quantile",
         quantiles: Sequence[float] = LEVELS,
-        val_size: float = 0.125,
+        val_size: float | None = None,
         missing: float | str | Sequence[float | str] | None = None,
         profile: bool = True,
         holidays: str | None = None,
@@ -213,7 +214,7 @@ class Forecaster(BaseEstimator):
         self._say(panel.summary())
         window = self.window or default_window(duration(panel.freq), horizon)
         rows = len(panel.index)
-        held_out = max(round(self.val_size * rows), horizon)
+        held_out = max(round(validation_share(self.val_size, self.preset) * rows), horizon)
         training = np.arange(window - 1, rows - held_out - horizon)
         validation = np.arange(rows - held_out - 1, rows - horizon)
         if len(training) < MIN_WINDOWS:
@@ -309,7 +310,7 @@ class Forecaster(BaseEstimator):
                 check_int(name, value, 1)
         if self.lr is not None and not check_float("lr", self.lr) > 0:
             raise ValueError(f"'lr' must be positive (got {self.lr!r}).")
-        if not 0.0 < check_float("val_size", self.val_size) < 1.0:
+        if self.val_size is not None and not 0.0 < check_float("val_size", self.val_size) < 1.0:
             raise ValueError(f"'val_size' must be in (0, 1) (got {self.val_size!r}).")
         return check_int("horizon", self.horizon, 1)
 

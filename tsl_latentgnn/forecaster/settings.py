@@ -18,6 +18,8 @@ MAX_STEPS, MIN_STEPS = 1200, 600
 MIN_EPOCHS = 10
 #: Optimizer steps of a training whose graph is to be read, and windows of each: of more passes it learns the noise.
 DISCOVERY_STEPS, DISCOVERY_BATCH = 800, 32
+#: Share of the rows that are validated on; and of those whose graph is to be read, for its edges are tested on them.
+VAL_SIZE, DISCOVERY_VAL_SIZE = 0.125, 0.25
 #: Readings (windows x sensors x steps) that an optimizer step sees, about.
 STEP_READINGS = 40_000
 #: From this many sensors on, the static scores are a product of two thin matrices.
@@ -75,6 +77,13 @@ def default_window(step: pd.Timedelta, horizon: int) -> int:
     window = max(12, horizon)
     per_day = round(_DAY / step) if step < _DAY else 7
     return per_day * -(-window // per_day) if per_day <= 48 else window
+
+
+def validation_share(val_size: float | None, preset: str) -> float:
+    """Share of the rows that are validated on, ``val_size`` where it is given."""
+    if val_size is not None:
+        return val_size
+    return DISCOVERY_VAL_SIZE if preset == "discovery" else VAL_SIZE
 
 
 def choose_settings(

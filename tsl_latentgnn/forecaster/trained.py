@@ -24,8 +24,9 @@ from .recipe import Recipe
 
 #: Windows that are forecast together.
 BATCH = 64
-#: Windows that edges are tested on, at most; and windows x sensors, but for twelve horizons of windows.
-GRAPH_WINDOWS, GRAPH_READINGS = 256, 2**20
+#: Windows that edges are tested on, at most, and windows x sensors, but for twelve horizons of windows; the larger of
+#: both, so that few sensors have more of them.
+GRAPH_LIMITS = ((256, 2**20), (1024, 2**18))
 
 
 class Forecasts(NamedTuple):
@@ -197,7 +198,7 @@ class Trained:
             last: Rows of the last readings of the windows, one after the other.
         """
         horizon, names = self.recipe.horizon, self.recipe.sensors
-        last = last[-min(GRAPH_WINDOWS, max(12 * horizon, GRAPH_READINGS // len(names))) :]
+        last = last[-graph_windows(horizon, len(names)) :]
         lag, batches = min(3 * horizon - 1, len(last) - 2), self._loader(series, last)
         if lag >= horizon - 1 and len(names) > 1:
             tests = [edge_test(member, batches, lag=lag) for member in members_of(self.network)]
@@ -245,6 +246,13 @@ class Trained:
         for i, level in enumerate(forecasts.levels):
             columns[level_name(level)] = forecasts.quantiles[..., i].ravel()
         return pd.DataFrame(columns)
+
+
+def graph_windows(horizon: int, sensors: int) -> int:
+    """Return how many windows edges are tested on, at most."""
+    return max(
+        min(windows, max(12 * horizon, readings // sensors)) for windows, readings in GRAPH_LIMITS
+    )
 
 
 def level_name(level: float) -> str:

@@ -28,7 +28,7 @@ from .._checks import check_int
 from .forecaster import MIN_WINDOWS, Forecaster
 from .panel import Panel, read_panel
 from .recipe import duration
-from .settings import default_window
+from .settings import default_window, validation_share
 
 #: Epochs before which no trial is ended, and trials that all others are compared with.
 WARMUP_EPOCHS, STARTUP_TRIALS = 5, 4
@@ -196,7 +196,8 @@ class Watch(Callback):
 def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
     """Values of what the forecaster leaves open."""
     horizon, rows, nodes = forecaster.horizon, len(panel), len(panel.sensors)
-    held_out = max(round(forecaster.val_size * rows), horizon)
+    share = validation_share(forecaster.val_size, forecaster.preset)
+    held_out = max(round(share * rows), horizon)
     window = default_window(duration(panel.freq), check_int("horizon", horizon, 1))
     longest = rows - held_out - horizon - (MIN_WINDOWS - 1)
     choices: dict[str, Sequence[Any]] = {

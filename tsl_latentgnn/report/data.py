@@ -20,6 +20,7 @@ from ..forecaster.clock import name_of
 from ..forecaster.columns import few, to_table
 from ..forecaster.ensemble import members_of
 from ..forecaster.panel import Panel
+from ..forecaster.settings import validation_share
 from ..forecaster.trained import level_name
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _default_windows(forecaster: Forecaster, panel: Panel, step: int) -> int:
     model, horizon, rows = forecaster.model_, forecaster.model_.recipe.horizon, len(panel)
     part = int((panel.index > model.until).sum())
     if part < horizon:
-        part = max(round(forecaster.val_size * rows), horizon)
+        part = max(round(validation_share(forecaster.val_size, forecaster.preset) * rows), horizon)
     part = min(part, rows - model.window)
     most = min(MAX_WINDOWS, MAX_ROWS // (horizon * panel.values[0].size))
     return max(1, min((part - horizon) // step + 1, most))
@@ -127,9 +128,10 @@ def _test_of(forecaster: Forecaster, panel: Panel, first: pd.Timestamp) -> str:
     until = forecaster.model_.until
     if first >= until:
         return f"A test: nothing after {until} was trained on."
+    share = validation_share(forecaster.val_size, forecaster.preset)
     return (
         f"No test: what was trained on reaches to {until}, and these windows begin before that. Its last "
-        f"{100 * forecaster.val_size:.3g} % chose the epoch and the widths of the intervals, the rest the weights; "
+        f"{100 * share:.3g} % chose the epoch and the widths of the intervals, the rest the weights; "
         "later readings say more."
     )
 
@@ -292,6 +294,7 @@ def _card(forecaster: Forecaster) -> list[list[str]]:
     """What the forecaster is, a name and words each."""
     model = forecaster.model_
     recipe = model.recipe
+    share = validation_share(forecaster.val_size, forecaster.preset)
     inputs = [f"the last {model.window} readings"]
     inputs += [f"the calendar ({', '.join(recipe.units)})"] if recipe.units else []
     inputs += [f"holidays of {recipe.holidays}"] if recipe.holidays else []
@@ -313,7 +316,7 @@ def _card(forecaster: Forecaster) -> list[list[str]]:
         "spread": "errors of the validation part alone"
         if forecaster.likelihood is None
         else f"likelihood {forecaster.likelihood}, widths by the validation part",
-        "trained on": f"readings up to {model.until}, the last {100 * forecaster.val_size:.3g} % of them to validate",
+        "trained on": f"readings up to {model.until}, the last {100 * share:.3g} % of them to validate",
         "network": f"{several}{sum(p.numel() for p in model.network.parameters()):,} parameters: {params}",
         "made by": f"tsl-latentgnn {__version__}",
     }

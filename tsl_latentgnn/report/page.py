@@ -43,7 +43,7 @@ def build_report(
             training's, the page says that the errors are no test.
         path: The file, ``.html``.
         windows (int, optional): Number of origins, the last ones of the table. (default: those after the training's
-            end; without any, those of the share ``val_size``; at most 200)
+            end; without any, those of its validation part; at most 200)
         past: As for :meth:`~tsl_latentgnn.Forecaster.predict`, as are the next ones. (default: ``None``)
         future: As for :meth:`~tsl_latentgnn.Forecaster.predict`. (default: ``None``)
         unique_id: As for :meth:`~tsl_latentgnn.Forecaster.fit`.
