@@ -45,8 +45,8 @@ class Settings:
         static: Static scores of the graph: ``"full"``, or a rank.
         dense_epochs: Epochs that learn the scores of all pairs.
         scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
-        sensors_at_once: Sensors that go through the recurrence together; if ``None``, as many as the caches of a CPU hold
-            where readings are many, else all.
+        sensors_at_once: Sensors that go through the recurrence together; if ``None``, as many as the caches of a CPU
+            hold where readings are many, else all.
     """
 
     window: int
