@@ -139,7 +139,8 @@ class KeepBest(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not go on where the patience was over already."""
-        trainer.should_stop = trainer.current_epoch - 1 - self.epoch >= self.patience
+        if trainer.current_epoch - 1 - self.epoch >= self.patience:
+            trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look whether this epoch is the best one."""
