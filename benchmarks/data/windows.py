@@ -108,9 +108,7 @@ class ForecastingData:
             "horizon": self.windows.horizon,
             "exog_size": exog_size,
             "future_exog_size": future_size,
-            "n_exog_emb": tables[
-                :exog_size
-            ],  # STID, which takes no profile; it fails on None, its own default
+            "n_exog_emb": tables[:exog_size],  # STID; it fails on None, its own default
         }
 
 
