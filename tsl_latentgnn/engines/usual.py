@@ -45,14 +45,16 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
             not seen a day, a week or a year twice.
     """
     windows = datamodule.torch_dataset
-    if (
-        windows.trend is not None
-        or windows.transform is not None
-        or "profile" in windows.covariates
-    ):
+    found = {
+        "a trend": windows.trend is not None,
+        "a transform": windows.transform is not None,
+        "a covariate 'profile'": "profile" in windows.covariates,
+    }
+    if any(found.values()):
         raise ValueError(
-            "'datamodule' must have no trend, no transform of its windows and no covariate 'profile' (got one): what "
-            "is usual is put between the readings and the model."
+            "'datamodule' must have no trend, no transform of its windows and no covariate 'profile' (got "
+            f"{' and '.join(name for name, is_there in found.items() if is_there)}): what is usual is put between the "
+            "readings and the model."
         )
     profile, usual = usual_readings(datamodule)
     windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
