@@ -16,6 +16,12 @@ from torch.autograd import forward_ad
 LARGEST_INT = 2**63 - 1
 #: Devices that go on while a check of values is under way, and raise when they come to it.
 ASYNC_DEVICES = ("cuda",)
+#: Devices with autocast. A constant, as torch.compile of PyTorch 2.11 cannot ask for it.
+AUTOCAST_DEVICES = tuple(
+    kind
+    for kind in ("cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla")
+    if torch.amp.is_autocast_available(kind)
+)
 
 
 def check_int(name: str, value: Any, minimum: int | None = None, maximum: int | None = None) -> int:
@@ -135,12 +141,15 @@ def check_mask(name: str, value: Any, shape: str, sizes: tuple[int, ...]) -> Non
 
 def check_dtype(name: str, value: Tensor, dtype: torch.dtype | None) -> None:
     """Raise unless ``value`` is of ``dtype``, that of the parameters if they have one, or autocast sees to it."""
-    if dtype is None:
+    if dtype is None or value.dtype == dtype:
         return
-    kind = value.device.type
-    cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if value.dtype != dtype and not cast:
+    if not (knows_autocast(value) and torch.is_autocast_enabled(value.device.type)):
         raise TypeError(f"'{name}' must be of the model's dtype {dtype} (got {value.dtype}).")
+
+
+def knows_autocast(value: Tensor) -> bool:
+    """Whether there is an autocast for the device of ``value``, such as not for ``meta``."""
+    return value.device.type in AUTOCAST_DEVICES
 
 
 def runs_ahead(value: Tensor) -> bool:

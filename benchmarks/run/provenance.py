@@ -95,7 +95,7 @@ def reset_peak_memory() -> None:
 
     Without it each job of a sweep would report the largest job before it.
     """
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # or there was none; to ask for a device would start one
         torch.cuda.reset_peak_memory_stats()
     # Where this is not Linux, or not allowed, the peak is that of the process since its start.
     with contextlib.suppress(OSError):

@@ -38,8 +38,11 @@ def peak_growth_mib(
     Returns:
         float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated on a GPU.
     """
-    context: Any = multiprocessing.get_context("forkserver")  # whose server imports once
-    context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
+    if settings.device.type == "cpu":
+        context: Any = multiprocessing.get_context("forkserver")  # whose server imports once
+        context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
+    else:
+        context = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_measure, build, arguments, warmup, settings).result()
 

@@ -119,14 +119,10 @@ def count_waits(run: Callable[[], object]) -> int:
     return sum("synchroniz" in str(warning.message) for warning in seen)
 
 
-def measure(settings: Settings, clock: Clock) -> Iterator[Table]:
-    """Yield the tables, as they are measured."""
-    yield _selection(settings, clock)
-    yield _layer(settings, clock)
-    yield _large(settings, clock)
-    yield _waits(settings, clock)
-    yield _latency(settings, clock)
-    yield _training(settings, clock)
+def measure(settings: Settings, clock: Clock, names: Sequence[str]) -> Iterator[Table]:
+    """Yield the tables of these names, as they are measured."""
+    for name in names:
+        yield TABLES[name](settings, clock)
 
 
 def _selection(settings: Settings, clock: Clock) -> Table:
@@ -351,6 +347,16 @@ def _training(settings: Settings, clock: Clock) -> Table:
     )
 
 
+TABLES = {
+    "selection": _selection,
+    "layer": _layer,
+    "large": _large,
+    "waits": _waits,
+    "latency": _latency,
+    "training": _training,
+}
+
+
 def training_step(
     preset: str,
     batch: int,
@@ -406,6 +412,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which (default: all)"
+    )
     parser.add_argument("--threads", type=read_positive, default=2, help="CPU threads (default: 2)")
     parser.add_argument(
         "--repeats", type=read_positive, help="rounds that count, instead of the usual"
@@ -430,7 +439,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     clock = Clock(options.seconds)
     print(parts[0], end="\n\n", flush=True)
-    for table in measure(settings, clock):
+    for table in measure(settings, clock, options.tables):
         text = (table.without_targets() if settings.quick else table).to_markdown()
         print(text, end="\n\n", flush=True)
         parts.append(text)

@@ -26,6 +26,8 @@ TRAINED = [name for name, model in MODELS.items() if model.trained]
 @pytest.mark.parametrize("model", TRAINED)
 @pytest.mark.parametrize("dataset", ["gpvar", "la"])
 def test_every_model_trains(make_settings, quick, la_dir, gpvar_dir, tmp_path, model, dataset):
+    if MODELS[model].place.startswith("benchmarks.peers.neural:"):
+        pytest.importorskip("neuralforecast")
     folder = la_dir if dataset == "la" else gpvar_dir
     record = run(make_settings(*quick, dataset=dataset, model=model, data_dir=folder))
     assert (record["dataset"], record["model"], record["epochs"]) == (dataset, model, 1)

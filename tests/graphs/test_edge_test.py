@@ -129,15 +129,16 @@ def forecast_muted(network, seen, heard, edges, says, target, source):
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @torch.no_grad()
 def test_one_pass_mutes_an_edge_of_every_target(options, missing):
-    network = make_network(**options)
+    network = make_network(**options).double()
     inputs, _ = make_batch(3, missing)
+    inputs["x"] = inputs["x"].double()
     whole = network.forecast(**inputs)
     seen, heard, edges = states(network, inputs)
     says = [averages([h], [seen.sources]) for h in heard[:-1]]
     same, muted = EdgeMuter(network)(seen)
     torch.testing.assert_close(same.mean, whole.mean)
     chosen = torch.zeros(3, NODES, NODES, dtype=torch.bool)
-    weights = torch.zeros(3, NODES, NODES)
+    weights = torch.zeros(3, NODES, NODES, dtype=torch.double)
     earlier = torch.zeros(NODES, NODES, dtype=torch.bool)
     for targets, source, weight, forecast, complete in muted:
         now = torch.zeros_like(earlier)
@@ -153,7 +154,7 @@ def test_one_pass_mutes_an_edge_of_every_target(options, missing):
             expected = forecast_muted(network, seen, heard, edges, says, i, j)
             for name in ("mean", "scale"):
                 ours, naive = getattr(forecast, name), getattr(expected, name)
-                if naive is not None:
+                if naive is not None:  # scores have 32 bits
                     torch.testing.assert_close(ours[b, :, p], naive[b, :, i], rtol=1e-4, atol=1e-5)
         earlier |= now
     dense = torch.stack([graph.to_dense() for graph in whole.graphs])  # the layer first

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 from tsl_latentgnn.nn import AttendingDecoder, LSTMEncoder, recurrent
 
+import numpy as np
 import pytest
 import torch
 from references import decode, run_cells
@@ -319,3 +320,37 @@ for dtype in (torch.bfloat16, torch.half):
 """
     environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_last_reading_that_is_there(compiled):
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # where its code is another
+    torch.manual_seed(0)
+    x, mask = torch.randn(6, 12, 5, 2), torch.rand(6, 12, 5, 2) < 0.4
+    mask[0, :, 3] = False
+    x = x.masked_fill(~mask, math.nan).to(device).requires_grad_()
+    backend = "inductor" if device == "cuda" else "aot_eager"
+    run = recurrent.last_reading
+    run = torch.compile(run, backend=backend, fullgraph=True) if compiled else run
+    out = run(x, mask.to(device))
+    (grad,) = torch.autograd.grad(out.nansum(), x)
+    for b, n, f in np.ndindex(6, 5, 2):
+        steps = mask[b, :, n, f].nonzero().flatten().tolist()
+        step = steps[-1] if steps else 0
+        torch.testing.assert_close(out[b, n, f], x[b, step, n, f], equal_nan=True)
+        expected = torch.zeros(12, device=device)
+        expected[step] = 1.0 if steps else 0.0
+        assert torch.equal(grad[b, :, n, f], expected)
+
+
+def test_a_state_with_a_dimension_too_many_is_as_it_should_be(monkeypatch):
+    """As PyTorch 2.11 exports an LSTM."""
+    encoder = LSTMEncoder(3, 4, 2)
+    x = torch.randn(5, 6, 3)
+    out, state = encoder(x)
+    lstm = encoder.lstm
+    monkeypatch.setattr(
+        lstm, "forward", lambda *args: (out, tuple(part.unsqueeze(1) for part in state))
+    )
+    _, found = encoder(x)
+    assert all(map(torch.equal, found, state))

@@ -32,6 +32,7 @@ def test_an_address_that_is_none(folder, capsys, options):
 
 
 def test_no_model(tmp_path, capsys):
+    pytest.importorskip("fastapi")
     assert "'folder' must hold card.json" in said(capsys, tmp_path)
 
 

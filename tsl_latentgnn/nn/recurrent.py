@@ -220,15 +220,17 @@ def run_lstm(lstm: LSTM, x: Tensor, state: LSTMState | None = None) -> tuple[Ten
     """
     if is_transformed() and computes_as(lstm, LSTM):
         return _unroll(lstm, x, state)
-    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return lstm(x, state)
-    if BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16:
-        return lstm(x, state)
-    dtype = next((value.dtype for value in lstm.parameters()), torch.float)  # none if quantized
-    with torch.autocast("cpu", enabled=False):
-        return lstm(
-            x.to(dtype), None if state is None else (state[0].to(dtype), state[1].to(dtype))
-        )
+    cast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    if not cast or (BFLOAT16_LSTM and torch.get_autocast_dtype("cpu") == torch.bfloat16):
+        out, last = lstm(x, state)
+    else:
+        dtype = next((value.dtype for value in lstm.parameters()), torch.float)  # none if quantized
+        if state is not None:
+            state = state[0].to(dtype), state[1].to(dtype)
+        with torch.autocast("cpu", enabled=False):
+            out, last = lstm(x.to(dtype), state)
+    # PyTorch 2.11 exports an LSTM with a dimension too many in its states: [L, 1, S, H].
+    return out, (last[0].flatten(0, -3), last[1].flatten(0, -3))
 
 
 def _unroll(lstm: LSTM, x: Tensor, state: LSTMState | None) -> tuple[Tensor, LSTMState]:
@@ -278,4 +280,5 @@ def last_reading(x: Tensor, input_mask: Tensor | None) -> Tensor:
         return x[:, -1]
     steps = torch.arange(x.size(1), device=x.device).view(1, -1, 1, 1)
     last = (steps * input_mask).amax(1, keepdim=True)
-    return x.gather(1, last).squeeze(1)
+    # Not x.gather(1, last), whose check of the index fails on GPUs in what PyTorch 2.11 compiles of it.
+    return torch.where(steps == last, x, 0).sum(1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_runs_and_report(small_gpvar120, quick, tmp_path, monkeypatch, capsys):
     text = out.read_text()
     assert f"- dates: {records[0]['time'][:10]}" in text
     assert f"- revisions: {records[0]['git'] or 'unknown'}\n" in text
-    assert f"torch {torch.__version__}" in text
+    assert f"torch {version('torch')}" in text
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
     rows = {row[1]: row for row in rows if row and row[0] == "gpvar120_directed"}
     auroc = [r["graphs"][-1]["AUROC"] for r in records if r["model"] == "latentgnn"]

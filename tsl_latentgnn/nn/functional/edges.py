@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from ..._checks import is_transformed
+from ..._checks import is_transformed, knows_autocast
 
 #: Devices on which PyTorch has embedding_bag and all its derivatives.
 BAG_DEVICES = ("cpu", "cuda")
@@ -109,12 +109,7 @@ def precise(x: Tensor) -> Tensor:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """Compute in the dtypes of the tensors themselves, on the device of ``x``, which may know no autocast (meta)."""
-    kind = x.device.type
-    return (
-        torch.autocast(kind, enabled=False)
-        if torch.amp.is_autocast_available(kind)
-        else nullcontext()
-    )
+    return torch.autocast(x.device.type, enabled=False) if knows_autocast(x) else nullcontext()
 
 
 def _head_rows(neighbors: Tensor, heads: int) -> Tensor:
