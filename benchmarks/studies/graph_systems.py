@@ -29,6 +29,7 @@ from benchmarks.studies.graph_worker import BEFORE_TEST, Worker
 #: The methods by their names in the tables.
 TITLES = {
     "discovery": "ours, `discovery`",
+    "gated": "ours, `discovery`, gated",
     "state": "ours, `state`",
     "partial": "partial correlation, Bonferroni",
     "lasso": "Lasso-Granger, BH",
@@ -45,7 +46,8 @@ _LEGEND = (
     "Directed edges between different series; means over the seeds, which draw the system, with the standard "
     "deviation. No method is given an edge. Every peer sees all steps for its graph, and ridge the first 80 % for "
     "its forecast of the rest; ours is trained on the first 70 %, its epoch chosen on the next 10 %, and its "
-    "edges tested on what it was not trained on. The order of the peers is that of the least BIC, at most 4. FDR "
+    "edges tested on what it was not trained on; gated, it has `gate=True`, `lr=0.01` and 27 epochs. The order of "
+    "the peers is that of the least BIC, at most 4. FDR "
     "is the share of the found edges that are false, SHD the number of edges to add, to remove or to turn round. "
     "Two hops is how many of the false edges the equation of their target reads all the same, the neighbors of its "
     "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation "
@@ -272,4 +274,4 @@ def _versions() -> dict[str, str]:
     return found
 
 
-METHODS = ("discovery", *PEERS)
+METHODS = ("discovery", "gated", *PEERS)

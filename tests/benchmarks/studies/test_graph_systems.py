@@ -138,22 +138,25 @@ def test_scores_are_those_of_the_rule_and_of_the_ranking():
     assert facts["variance"] == pytest.approx(series[8:].var(0).mean())
 
 
-def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch):
+@pytest.mark.parametrize("method", ["discovery", "gated"])
+def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch, method):
     system = linear_var(3, nodes=5, steps=400)
     seen = {}
 
     def short(**options):
         seen.update(options)
-        return Forecaster(**options, epochs=8, lr=0.02)
+        return Forecaster(**{**options, "epochs": 8, "lr": 0.02})
 
     def test(network, batches, fdr):
+        seen["gate"] = network.graph_encoder.convs[0].lin_gate
         seen["tested"] = np.concatenate([batch.y[:, 0, :, 0].numpy() for batch in batches])
         return edge_test(network, batches, fdr=fdr)
 
     monkeypatch.setattr(graph_ours, "Forecaster", short)
     monkeypatch.setattr(graph_ours, "edge_test", test)
-    found, forecast = graph_ours.learn("discovery", system.series, 320)
+    found, forecast = graph_ours.learn(method, system.series, 320)
     assert seen["preset"] == "discovery"
+    assert (seen["gate"] is not None) == (method == "gated")
     tested = seen["tested"]
     assert len(tested) == 40 + 80  # what chose the epoch, and what comes after
     for node in range(5):  # scaled, otherwise the last readings
