@@ -284,12 +284,8 @@ class Forecaster(BaseEstimator):
                 "Errors on the validation part, which chose the epoch and the widths:", self.scores_
             )
         )
-        if recipe.profile is not None:  # from here on, what is known of all readings
-            profile, _ = Profile.of(
-                recipe.profile.clock, panel.values, panel.index, duration(panel.freq)
-            )
-            model = replace(model, recipe=replace(recipe, profile=profile))
-        self.model_ = model
+        # From here on, what is usual is known of all readings.
+        self.model_ = model.with_profile_of(panel.values, panel.index)
         return self
 
     def _check_arguments(self) -> int:

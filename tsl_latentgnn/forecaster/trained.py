@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from ..graphs import edge_test, pooled
 from ..models import LatentForecaster
+from ..profile import Profile
 from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
@@ -106,6 +107,14 @@ class Trained:
         )
         recipe = replace(recipe, sensors=tuple(sensors), static=features, scale=scale)
         return replace(self, recipe=recipe, network=network.eval())
+
+    def with_profile_of(self, values: np.ndarray, index: pd.DatetimeIndex) -> Trained:
+        """Return one whose profile, if it has one, is that of readings ``[t n c]`` at the times ``index``."""
+        old = self.recipe.profile
+        if old is None:
+            return self
+        profile, _ = Profile.of(old.clock, values, index, self.recipe.step)
+        return replace(self, recipe=replace(self.recipe, profile=profile))
 
     def read(self, readings: pd.DataFrame, y: str, **names: Any) -> Panel:
         """Return readings with the sensors and channels of the training, with a warning where some are not there.
