@@ -38,11 +38,11 @@ def peak_growth_mib(
     Returns:
         float: MiB, resident on a CPU (of which the operating system tells the peak) and allocated on a GPU.
     """
-    if settings.device.type == "cpu":
-        context: Any = multiprocessing.get_context("forkserver")  # whose server imports once
-        context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
+    if torch.cuda.is_available():  # an optimizer asks CUDA on a CPU, too, which fails after a fork
+        context: Any = multiprocessing.get_context("spawn")
     else:
-        context = multiprocessing.get_context("spawn")  # CUDA cannot be used after a fork
+        context = multiprocessing.get_context("forkserver")  # whose server imports once
+        context.set_forkserver_preload(["tsl_latentgnn.models", "benchmarks.speed.models"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_measure, build, arguments, warmup, settings).result()
 

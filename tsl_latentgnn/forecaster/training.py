@@ -21,6 +21,7 @@ from ..engines.callbacks import DenseStart
 from ..engines.group_lasso import GroupLasso, can_shrink
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
+from .averaging import WeightAverage
 from .batches import Batch, Windows
 from .large import batch_size, sensors_at_once, spread_out
 from .settings import Settings
@@ -176,7 +177,8 @@ def train(
 ) -> KeepBest:
     """Train ``network`` until it no longer improves on ``validation``, and leave it with its best weights.
 
-    Static signed weights are shrunk by a :class:`~tsl_latentgnn.engines.GroupLasso`.
+    Static signed weights are shrunk by a :class:`~tsl_latentgnn.engines.GroupLasso`. Of a network without them each
+    epoch is judged, and kept, by the moving average of its weights, see :class:`~.averaging.WeightAverage`.
 
     Ctrl-C ends the training; the best weights so far are kept.
 
@@ -199,6 +201,8 @@ def train(
         callbacks.append(DenseStart(settings.dense_epochs))
     if can_shrink(network):
         callbacks.append(GroupLasso())
+    else:  # an average of weights that were shrunk to 0 now and then is not 0
+        callbacks.append(WeightAverage())
     last = None
     if folder is not None:
         callbacks.append(

@@ -317,6 +317,7 @@ def test_table_refuses_unknown_names(arguments):
         "graph_recovery",
         "los_loop",
         "los_loop_36",
+        "los_loop_gpu",
         "los_loop_grugcn",
         "los_loop_peers",
         "los_loop_profile",
@@ -330,7 +331,8 @@ def test_reported_results_can_be_read_and_tabled(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "models"), [("los_loop", 11), ("los_loop_36", 4), ("los_loop_peers", 8)]
+    ("name", "models"),
+    [("los_loop", 11), ("los_loop_36", 4), ("los_loop_gpu", 3), ("los_loop_peers", 8)],
 )
 def test_the_page_holds_the_rows_of_the_lines(name, models):
     results = CONFIG_DIR.parent / "results"
