@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from .._checks import check_float
 from ..graphs import edge_test, pooled
 from ..models import LatentForecaster
 from ..profile import Profile
@@ -277,11 +278,15 @@ def levels_of(
     """Return the levels that ``quantiles`` or the central intervals ``level`` (percent) ask for.
 
     Raises:
-        ValueError: If both are given.
+        TypeError: If ``level`` is not a sequence of numbers.
+        ValueError: If both are given, or a level is no percentage of an interval.
     """
     if level is None:
         return default if quantiles is None else quantiles
     if quantiles is not None:
         raise ValueError("'level' must not be given with 'quantiles' (got both).")
+    if isinstance(level, str) or not isinstance(level, Sequence | np.ndarray):
+        raise TypeError(f"'level' must be a sequence of percentages, such as [80] (got {level!r}).")
+    level = [check_float("level", share, 1, 99) for share in level]
     shares = [0.5 - side * share / 200 for side in (1, -1) for share in level]
     return sorted({round(share, 10) for share in shares})
