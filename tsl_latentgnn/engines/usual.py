@@ -47,8 +47,8 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
     Raises:
         TypeError: If it is no data module.
         ValueError: If the data is not set up, has no clock, a trend, another transform, further channels in ``x`` or a
-            covariate named ``profile``, ``profile_ahead`` or ``later``, or a training part that has not seen a day, a
-            week or a year twice.
+            covariate named ``profile``, ``profile_ahead`` or ``later``, or a training part that has not seen a season
+            longer than its step, a day, a week or a year, twice.
     """
     check_bool("future", future)
     profile, usual = usual_readings(datamodule)
@@ -110,10 +110,12 @@ def usual_readings(datamodule: Any) -> tuple[Profile, np.ndarray]:
     rows = rows.numpy()
     clock = Clock.of(index[rows], step) if len(rows) > 0 else None
     if clock is None:
-        came = f"{index[rows[0]]} to {index[rows[-1]]}" if len(rows) > 0 else "an empty one"
+        came = "an empty one"
+        if len(rows) > 0:
+            came = f"{index[rows[0]]} to {index[rows[-1]]} in steps of {step}"
         raise ValueError(
-            "'datamodule' must have a training part that has seen a day, a week or a year twice (got "
-            f"{came})."
+            "'datamodule' must have a training part that has seen a season longer than its step, a day, a week or a "
+            f"year, twice (got {came})."
         )
     profile, own = Profile.of(clock, readings[rows], index[rows], step)
     usual = profile.at(index)
