@@ -79,11 +79,13 @@ def test_a_phase_without_readings_has_the_mean_of_the_sensor():
         ("D", 14, "week"),
         ("MS", 12, None),
         ("MS", 36, "year"),
+        ("YS", 12, None),
     ],
 )
-def test_the_season_is_one_that_was_seen_twice(freq, periods, season):
+def test_the_season_is_one_of_several_steps_that_was_seen_twice(freq, periods, season):
     index = pd.date_range("2021-01-01", periods=periods, freq=freq)
-    step = pd.Timedelta(days=30) if freq == "MS" else pd.Timedelta(1, freq)
+    days = {"h": 1 / 24, "D": 1, "MS": 30.4375, "YS": 365.25}
+    step = pd.Timedelta(days=days[freq])
     clock = Clock.of(index, step)
     assert (None if clock is None else clock.season) == season
 

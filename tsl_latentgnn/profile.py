@@ -33,7 +33,7 @@ class Clock:
 
     @classmethod
     def of(cls, index: pd.DatetimeIndex, step: pd.Timedelta) -> Clock | None:
-        """Return the shortest season that ``index`` has seen twice and ``step`` divides; else ``None``."""
+        """Return the shortest season longer than ``step``, if ``index`` has seen it twice; else ``None``."""
         span = index[-1] - index[0] + step
         if step < _DAY and span >= MIN_PERIODS * _DAY:
             days = index.tz_localize(None).normalize().unique()
@@ -42,7 +42,8 @@ class Clock:
             return cls("day", max(1, round(_DAY / step)), kinds)
         if _DAY <= step < 7 * _DAY and span >= MIN_PERIODS * 7 * _DAY:
             return cls("week", 7, 1)
-        if step >= _DAY and span >= MIN_PERIODS * 366 * _DAY:
+        # A year of one step would have one mean: without the own year it tells the reading that it leaves out.
+        if 7 * _DAY <= step < 365 * _DAY and span >= MIN_PERIODS * 366 * _DAY:
             return cls("year", 12, 1)
         return None
 

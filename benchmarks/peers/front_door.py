@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from tsl_latentgnn import Forecaster
-from tsl_latentgnn.profile import Profile
 
 import numpy as np
 import pandas as pd
@@ -75,14 +73,10 @@ class ForecasterPeer(Peer):
             verbose=False,
             **hparams,
         ).fit(readings[fitted], past=covariates(fitted))
-        model = forecaster.model_
-        if model.recipe.profile is not None:
-            rows = datamodule.train_slice.numpy()
-            values = readings.to_numpy(np.float32)[: int(rows[-1]) + 1, :, None]
-            usual, _ = Profile.of(
-                model.recipe.profile.clock, values, series.index[: len(values)], model.recipe.step
-            )
-            forecaster.model_ = replace(model, recipe=replace(model.recipe, profile=usual))
+        ends = int(datamodule.train_slice[-1]) + 1
+        forecaster.model_ = forecaster.model_.with_profile_of(
+            readings.to_numpy(np.float32)[:ends, :, None], series.index[:ends]
+        )
         asked = slice(int(series.scored.min()) - series.window + 1, len(readings))
         made = forecaster.predict(
             readings[asked], past=covariates(asked), step=1, quantiles=LEVELS

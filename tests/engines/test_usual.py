@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from tsl_latentgnn.engines import DataCard, add_profile
+from tsl_latentgnn.engines.clock import usual_step
 from tsl_latentgnn.engines.usual import usual_readings
 from tsl_latentgnn.forecaster import CheckpointForecaster
 from tsl_latentgnn.models import LatentGNNModel
@@ -187,15 +188,78 @@ def test_raw_readings_give_the_forecasts_of_the_training(clock, tmp_path):
 def test_what_has_no_profile_refuses_it():
     with pytest.raises(ValueError, match="'datamodule' must be set up"):
         add_profile(make_module(setup=False))
-    with pytest.raises(ValueError, match=r"must have a pandas\.DatetimeIndex"):
+    with pytest.raises(ValueError, match=r"'index' must be a pandas\.DatetimeIndex"):
         add_profile(make_module(index=pd.RangeIndex(144)))
-    with pytest.raises(ValueError, match="'datamodule' must have a training part that has seen a"):
+    short = (
+        r"'datamodule' must have a training part that has seen a .* \(got .* in steps of 0 days 01:"
+    )
+    with pytest.raises(ValueError, match=short):
         add_profile(make_module(days=2))
     twice = make_module()
     add_profile(twice)
     for module in (twice, make_module(transform=lambda batch: batch)):
         with pytest.raises(ValueError, match="'datamodule' must have no trend, no transform"):
             add_profile(module)
+    empty = SimpleNamespace(torch_dataset=twice.torch_dataset, train_slice=torch.arange(0))
+    with pytest.raises(ValueError, match=r"a training part that has seen .* \(got an empty one\)"):
+        usual_readings(empty)
+
+
+def test_what_is_no_argument_is_refused_by_its_name():
+    module = make_module()
+    with pytest.raises(TypeError, match=r"'datamodule' must be .* \(got SpatioTemporalDataset\)"):
+        add_profile(module.torch_dataset)
+    with pytest.raises(TypeError, match="'future' must be a bool"):
+        add_profile(module, future="no")
+
+
+HOURS = pd.date_range("2024-01-01", periods=144, freq="h")
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (HOURS[:0], r"two time stamps or more \(got \[\]\)"),
+        (HOURS[:1], r"two time stamps or more \(got \['2024-01-01 00:00:00'\]\)"),
+        (HOURS[[*range(50), *range(40, 144)]], r"ascend, .* \(got .*03 01:00:00, then .*02 16:00"),
+        (HOURS[[0, 0, *range(1, 144)]], r"each time stamp once .* \(got .*00:00:00, then .*00:00"),
+        (HOURS.insert(0, pd.NaT), r"none missing \(got NaT, then 2024-01-01"),
+        (HOURS[::-1], r"ascend, .* \(got 2024-01-06 23:00:00, then 2024-01-06 22:00:00\)"),
+    ],
+    ids=["empty", "one row", "set back", "twice", "missing", "descending"],
+)
+def test_a_profile_needs_time_stamps_in_their_order(index, message):
+    values = torch.zeros(len(index), 2, 1)
+    windows = SimpleNamespace(
+        index=index, target=values, get_mask=lambda dtype: torch.ones_like(values, dtype=dtype)
+    )
+    with pytest.raises(ValueError, match=f"'index' must .*{message}"):
+        profile_of(windows, np.arange(len(index)))
+
+
+def test_the_usual_step_of_a_clock_with_gaps_is_that_of_most_rows():
+    assert usual_step(HOURS[HOURS.hour < 20]) == pd.Timedelta("1h")
+    assert usual_step(HOURS[[0, 1, 4]]) == pd.Timedelta("1h")  # of several, the shortest
+
+
+def test_readings_beside_others_have_no_profile():
+    """It would be taken from the others, too, which are of another unit."""
+    module = make_module(setup=False)
+    windows = module.torch_dataset
+    windows.add_covariate("other", torch.ones(144, 3, 1), "t n f", add_to_input_map=False)
+    windows.update_input_map(x=BatchMapItem(["target", "other"], WINDOW))
+    module.setup()
+    with pytest.raises(ValueError, match=r"the readings alone as 'x', of 1 channels \(got 2\)"):
+        add_profile(module)
+
+
+@pytest.mark.parametrize("name", ["profile", "profile_ahead", "later"])
+def test_a_covariate_of_the_name_of_its_own_is_not_overwritten(name):
+    module = make_module()
+    module.torch_dataset.add_covariate(name, torch.ones(144, 1), "t f")
+    with pytest.raises(ValueError, match=f"got a covariate '{name}'"):
+        add_profile(module)
+    assert bool((module.torch_dataset.covariates[name] == 1).all())
 
 
 def test_a_card_refuses_a_profile_that_it_cannot_tell(tmp_path):

@@ -100,6 +100,18 @@ def test_levels_are_quantiles_or_central_intervals(fitted, readings):
         fitted.predict(readings[:440], level=[80], quantiles=[0.5])
     with pytest.raises(ValueError, match="'quantiles' must be different levels"):
         fitted.predict(readings[:440], quantiles=[0.0])
+    for level in (80, "80", ["80"]):
+        with pytest.raises(TypeError, match="'level' must be a"):
+            fitted.predict(readings[:440], level=level)
+    for level in (0.8, 120):  # a share is no percentage
+        with pytest.raises(ValueError, match=r"'level' must be a number [<>]= 9?[19] "):
+            fitted.predict(readings[:440], level=[level])
+
+
+def test_adaptive_is_a_bool(fitted, readings):
+    for call in (fitted.predict, fitted.backtest):
+        with pytest.raises(TypeError, match="'adaptive' must be a bool"):
+            call(readings, adaptive="no")
 
 
 def test_a_backtest_compares_forecasts_with_what_came(fitted, readings):
@@ -340,6 +352,15 @@ def test_a_training_that_was_ended_goes_on(readings, tmp_path):
         ({"new_sensors": True}, "'static' must be given"),
         ({"model_kwargs": {"n_nodes": 3}}, "'model_kwargs' must not hold"),
         ({"horizon": 300}, "'readings' must have at least"),
+        ({"val_size": 0.99}, r"before the validation part .* \(got 2 of 200\)\. .*val_size"),
+        ({"verbose": "no"}, "'verbose' must be a bool"),
+        ({"profile": "no"}, "'profile' must be a bool"),
+        ({"new_sensors": 1}, "'new_sensors' must be a bool"),
+        ({"model_kwargs": [1]}, r"'model_kwargs' must be a dict \(got \[1\] of type list\)"),
+        ({"trainer_kwargs": [1]}, "'trainer_kwargs' must be a dict"),
+        ({"seed": 1.5}, "'seed' must be an int"),
+        ({"seed": -1}, "'seed' must be an int >= 0"),
+        ({"seed": 2**32}, "'seed' must be an int <="),
     ],
 )
 def test_arguments_out_of_range_are_refused_by_name(readings, options, message):

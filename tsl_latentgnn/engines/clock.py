@@ -1,8 +1,9 @@
-"""Covariates of the clock: what a model may be told of the time, in names that a card can keep."""
+"""The clock of a training: its step, and what a model may be told of the time, in names that a card can keep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,36 @@ _PERIODS = ("year", "week", "day", "hour", "minute", "second")
 CLOCK = {**dict.fromkeys(_PERIODS, 2), "share_of_day": 1, "weekday": 1, "weekday_onehot": 7}
 
 _DAY = 24 * 60 * 60 * 10**9
+
+
+def usual_step(index: Any, hint: str = "") -> pd.Timedelta:
+    """Return the most usual time from one row to the next, the shortest of several.
+
+    Args:
+        index: Of the rows of a training.
+        hint: What helps where there are no time stamps, for the message.
+
+    Raises:
+        ValueError: Unless they are two or more time stamps in their order.
+    """
+    if not isinstance(index, pd.DatetimeIndex):
+        raise ValueError(
+            "'index' must be a pandas.DatetimeIndex, so that readings can be told by their time stamps (got "
+            f"{type(index).__name__ if index is not None else 'none'}). {hint}".rstrip()
+        )
+    if len(index) < 2:
+        raise ValueError(
+            f"'index' must have two time stamps or more (got {list(map(str, index))})."
+        )
+    apart = np.diff(index.as_unit("ns").asi8)
+    if index.hasnans or bool((apart <= 0).any()):
+        at = int((apart <= 0).argmax())
+        raise ValueError(
+            f"'index' must ascend, with each time stamp once and none missing (got {index[at]}, then {index[at + 1]}). "
+            "Readings of a clock that is set back are told apart by a time zone."
+        )
+    steps, counts = np.unique(apart, return_counts=True)
+    return pd.Timedelta(steps[counts.argmax()], unit="ns")
 
 
 def check_clock(name: str, features: Sequence[str]) -> None:

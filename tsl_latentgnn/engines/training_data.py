@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..models import LatentGNNModel
 from .checkpoint import read_checkpoint
-from .clock import CLOCK
+from .clock import CLOCK, usual_step
 from .data_card import DATA_CARD, INPUTS, Card, check_channels
 from .usual import UsualReadings
 
@@ -121,7 +121,7 @@ def make_card(
         raise ValueError(
             f"'target' must have one channel of each sensor (got {windows.n_channels}). {_WITHOUT}"
         )
-    step, there = _usual_step(windows.index), _mask(windows)
+    step, there = usual_step(windows.index, _WITHOUT), _mask(windows)
     regular = _regular_windows(windows, _training_windows(windows, datamodule), step)
     chosen = _pick(windows, regular, there)
     batch = windows[chosen]
@@ -190,25 +190,6 @@ def _check_readable(module: LightningModule, card: Card) -> None:
             "'hparams' of the module must be nothing but data, metrics and optimizers of torch, tsl and this package, "
             f"or its checkpoints cannot be read by tsl-latentgnn predict: {error} {_WITHOUT}"
         ) from error
-
-
-def _usual_step(index: Any) -> pd.Timedelta:
-    """The most usual time from one row to the next."""
-    if not isinstance(index, pd.DatetimeIndex):
-        raise ValueError(
-            "'index' must be a pandas.DatetimeIndex, so that readings can be told by their time stamps (got "
-            f"{type(index).__name__ if index is not None else 'none'}). {_WITHOUT}"
-        )
-    apart = np.diff(index.as_unit("ns").asi8)
-    if len(index) < 2 or index.hasnans or bool((apart <= 0).any()):
-        at = int((apart <= 0).argmax()) if apart.size else 0
-        raise ValueError(
-            "'index' must ascend, with each time stamp once and none missing (got "
-            f"{', then '.join(map(str, index[at : at + 2]))}). Readings of a clock that is set back are told apart by "
-            "a time zone."
-        )
-    steps, counts = np.unique(apart, return_counts=True)
-    return pd.Timedelta(steps[counts.argmax()], unit="ns")
 
 
 def _regular_windows(windows: Any, every: np.ndarray, step: pd.Timedelta) -> np.ndarray:

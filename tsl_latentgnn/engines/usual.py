@@ -6,13 +6,17 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
+from .._checks import check_bool
 from .._tsl import BatchMapItem, SynchMode
 from ..nn.recurrent import last_reading
 from ..profile import Clock, Profile
+from .clock import usual_step
+
+#: What the windows hold of the profile, until :class:`UsualReadings` puts it among the covariates.
+NAMES = ("profile", "profile_ahead", "later")
 
 
 def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
@@ -41,22 +45,29 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
         tuple: Sizes of ``u`` and ``u_future``, which are the model's ``exog_size`` and ``future_exog_size``.
 
     Raises:
-        ValueError: If the data is not set up, has no clock, a trend or another transform, or a training part that has
-            not seen a day, a week or a year twice.
+        TypeError: If it is no data module.
+        ValueError: If the data is not set up, has no clock, a trend, another transform, further channels in ``x`` or a
+            covariate named ``profile``, ``profile_ahead`` or ``later``, or a training part that has not seen a season
+            longer than its step, a day, a week or a year, twice.
     """
+    check_bool("future", future)
+    profile, usual = usual_readings(datamodule)
     windows = datamodule.torch_dataset
-    found = {
-        "a trend": windows.trend is not None,
-        "a transform": windows.transform is not None,
-        "a covariate 'profile'": "profile" in windows.covariates,
-    }
+    found = {"a trend": windows.trend is not None, "a transform": windows.transform is not None}
+    for name in NAMES:
+        found[f"a covariate '{name}'"] = name in windows.covariates or name in windows.input_map
     if any(found.values()):
         raise ValueError(
-            "'datamodule' must have no trend, no transform of its windows and no covariate 'profile' (got "
+            f"'datamodule' must have no trend, no transform of its windows and no covariate {', '.join(NAMES)} (got "
             f"{' and '.join(name for name, is_there in found.items() if is_there)}): what is usual is put between the "
             "readings and the model."
         )
-    profile, usual = usual_readings(datamodule)
+    channels = windows[[0]].input["x"].size(-1)
+    if channels != windows.n_channels:
+        raise ValueError(
+            f"'datamodule' must have the readings alone as 'x', of {windows.n_channels} channels (got {channels}): "
+            "what is usual is told of the readings. Give what else is known as 'u'."
+        )
     windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
     windows.update_input_map(profile=BatchMapItem("profile", SynchMode.WINDOW, preprocess=False))
     if future:
@@ -82,25 +93,29 @@ def usual_readings(datamodule: Any) -> tuple[Profile, np.ndarray]:
         datamodule (tsl.data.SpatioTemporalDataModule): The data, set up, with time stamps.
 
     Raises:
+        TypeError: If it is no data module.
         ValueError: As :func:`add_profile` says.
     """
+    if not hasattr(datamodule, "torch_dataset"):
+        raise TypeError(
+            f"'datamodule' must be a tsl.data.SpatioTemporalDataModule (got {type(datamodule).__name__})."
+        )
     windows, rows = datamodule.torch_dataset, getattr(datamodule, "train_slice", None)
     index = windows.index
     if rows is None:
         raise ValueError("'datamodule' must be set up (got one that is not): call setup() first.")
-    if not isinstance(index, pd.DatetimeIndex):
-        raise ValueError(
-            f"'datamodule' must have a pandas.DatetimeIndex (got {type(index).__name__})."
-        )
+    step = usual_step(index)
     there = windows.get_mask(dtype=bool).numpy() & np.isfinite(windows.target.numpy())
     readings = np.where(there, windows.target.numpy(), np.nan)
     rows = rows.numpy()
-    step = pd.Series(index).diff().mode()[0]
-    clock = Clock.of(index[rows], step)
+    clock = Clock.of(index[rows], step) if len(rows) > 0 else None
     if clock is None:
+        came = "an empty one"
+        if len(rows) > 0:
+            came = f"{index[rows[0]]} to {index[rows[-1]]} in steps of {step}"
         raise ValueError(
-            "'datamodule' must have a training part that has seen a day, a week or a year twice (got "
-            f"{index[rows[0]]} to {index[rows[-1]]})."
+            "'datamodule' must have a training part that has seen a season longer than its step, a day, a week or a "
+            f"year, twice (got {came})."
         )
     profile, own = Profile.of(clock, readings[rows], index[rows], step)
     usual = profile.at(index)
@@ -132,7 +147,7 @@ class UsualReadings:
         """Change a batch, or one window."""
         given, scaler = batch.input, batch.transform.get("x")
         taken, names = {}, set(given.keys())  # a view iterates over values
-        for name in ("profile", "profile_ahead", "later"):
+        for name in NAMES:
             if name in names:
                 taken[name] = given[name] if scaler is None else scaler.transform(given[name])
                 del given[name]

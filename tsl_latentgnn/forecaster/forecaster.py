@@ -16,7 +16,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .._checks import check_choice, check_float, check_int
+from .._checks import check_bool, check_choice, check_float, check_int
 from ..models import PRESETS
 from ..models.latent_forecaster import LIKELIHOODS
 from ..profile import Clock, Profile
@@ -219,8 +219,9 @@ class Forecaster(BaseEstimator):
         validation = np.arange(rows - held_out - 1, rows - horizon)
         if len(training) < MIN_WINDOWS:
             raise ValueError(
-                f"'readings' must have at least {window + 2 * horizon + MIN_WINDOWS} rows for window={window} and "
-                f"horizon={horizon} (got {rows}). Take a smaller window or horizon."
+                f"'readings' must have at least {window + horizon + MIN_WINDOWS - 1} rows before the validation part "
+                f"for window={window} and horizon={horizon} (got {rows - held_out} of {rows}). Take a smaller window, "
+                "horizon or val_size."
             )
         seen = panel.values[: rows - held_out]
         scaling = self.scaling or ("sensor" if is_unlike(seen) else "global")
@@ -284,12 +285,8 @@ class Forecaster(BaseEstimator):
                 "Errors on the validation part, which chose the epoch and the widths:", self.scores_
             )
         )
-        if recipe.profile is not None:  # from here on, what is known of all readings
-            profile, _ = Profile.of(
-                recipe.profile.clock, panel.values, panel.index, duration(panel.freq)
-            )
-            model = replace(model, recipe=replace(recipe, profile=profile))
-        self.model_ = model
+        # From here on, what is usual is known of all readings.
+        self.model_ = model.with_profile_of(panel.values, panel.index)
         return self
 
     def _check_arguments(self) -> int:
@@ -303,6 +300,14 @@ class Forecaster(BaseEstimator):
                 "'preset' must not be 'discovery' with new_sensors=True (got both): its weights are those of pairs of "
                 "sensors that were trained on."
             )
+        for name in ("profile", "new_sensors", "verbose"):
+            check_bool(name, getattr(self, name))
+        for name in ("model_kwargs", "trainer_kwargs"):
+            if not isinstance(found := getattr(self, name), Mapping | None):
+                raise TypeError(
+                    f"'{name}' must be a dict (got {found!r} of type {type(found).__name__})."
+                )
+        check_int("seed", self.seed, 0, 2**32 - 1)
         check_int("ensemble", self.ensemble, 1)
         for name in ("window", *SETTINGS):
             value = getattr(self, name)
@@ -422,6 +427,7 @@ class Forecaster(BaseEstimator):
             ValueError: If the readings cannot be used; the message says where.
         """
         check_is_fitted(self)
+        check_bool("adaptive", adaptive)
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
         return predict_table(
             self.model_, readings, levels, past=past, future=future, static=static, step=step,
@@ -471,6 +477,7 @@ class Forecaster(BaseEstimator):
         """
         check_is_fitted(self)
         model: Trained = self.model_
+        check_bool("adaptive", adaptive)
         levels = check_levels("quantiles", levels_of(self.quantiles, quantiles, level))
         readings, past, future, _ = as_tables(readings, past, future, None)
         names = {"unique_id": unique_id, "ds": ds}

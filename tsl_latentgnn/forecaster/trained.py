@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from .._checks import check_float
 from ..graphs import edge_test, pooled
 from ..models import LatentForecaster
+from ..profile import Profile
 from .batches import Series, Windows
 from .conformal import Conformal
 from .covariates import Known, read_static
@@ -106,6 +108,14 @@ class Trained:
         )
         recipe = replace(recipe, sensors=tuple(sensors), static=features, scale=scale)
         return replace(self, recipe=recipe, network=network.eval())
+
+    def with_profile_of(self, values: np.ndarray, index: pd.DatetimeIndex) -> Trained:
+        """Return one whose profile, if it has one, is that of readings ``[t n c]`` at the times ``index``."""
+        old = self.recipe.profile
+        if old is None:
+            return self
+        profile, _ = Profile.of(old.clock, values, index, self.recipe.step)
+        return replace(self, recipe=replace(self.recipe, profile=profile))
 
     def read(self, readings: pd.DataFrame, y: str, **names: Any) -> Panel:
         """Return readings with the sensors and channels of the training, with a warning where some are not there.
@@ -268,11 +278,15 @@ def levels_of(
     """Return the levels that ``quantiles`` or the central intervals ``level`` (percent) ask for.
 
     Raises:
-        ValueError: If both are given.
+        TypeError: If ``level`` is not a sequence of numbers.
+        ValueError: If both are given, or a level is no percentage of an interval.
     """
     if level is None:
         return default if quantiles is None else quantiles
     if quantiles is not None:
         raise ValueError("'level' must not be given with 'quantiles' (got both).")
+    if isinstance(level, str) or not isinstance(level, Sequence | np.ndarray):
+        raise TypeError(f"'level' must be a sequence of percentages, such as [80] (got {level!r}).")
+    level = [check_float("level", share, 1, 99) for share in level]
     shares = [0.5 - side * share / 200 for side in (1, -1) for share in level]
     return sorted({round(share, 10) for share in shares})
