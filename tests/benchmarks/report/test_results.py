@@ -312,6 +312,7 @@ def test_table_refuses_unknown_names(arguments):
         "ablation",
         "calibration",
         "datasets",
+        "datasets_more",
         "dirty_data",
         "gpvar_cadence",
         "graph_recovery",
