@@ -33,11 +33,13 @@ class Found(NamedTuple):
         scores: By which to rank the pairs ``[N, N]``, the surest edge highest.
         edges: Pairs that are edges by the rule of the method; ``None`` where it has none.
         order: Steps back that it looked at.
+        network: Which of several networks it took, as JSON; empty where there is no choice.
     """
 
     scores: NDArray[np.float64]
     edges: NDArray[np.bool_] | None
     order: int
+    network: str = ""
 
 
 def partial_correlation(series: np.ndarray) -> Found:

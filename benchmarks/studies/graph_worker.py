@@ -117,10 +117,10 @@ def work(method: str, source: str, goal: str, seconds: float) -> None:
     begin, before = time.process_time(), _resident_mib()
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(begin + seconds) + 1, hard))
-    (scores, edges, order), forecast = find(method, series)
+    (scores, edges, order, network), forecast = find(method, series)
     spent = time.process_time() - begin
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    held: dict[str, Any] = {"scores": scores, "order": order, "seconds": spent}
+    held: dict[str, Any] = {"scores": scores, "order": order, "network": network, "seconds": spent}
     held["peak_mib"] = max(peak - before, 0.0)
     for name, value in (("edges", edges), ("forecast", forecast)):
         if value is not None:

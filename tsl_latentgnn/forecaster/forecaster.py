@@ -32,7 +32,14 @@ from .panel import Panel, read_panel
 from .prediction import as_tables, own_names, predict_table
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
-from .settings import Settings, choose_settings, default_window, is_unlike, validation_share
+from .settings import (
+    Settings,
+    choose_settings,
+    default_window,
+    is_unlike,
+    shapes_to_try,
+    validation_share,
+)
 from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
 
@@ -92,7 +99,9 @@ class Forecaster(BaseEstimator):
             caches hold)
         preset (str): Of the network, a name in :data:`~tsl_latentgnn.models.PRESETS`: ``"state"`` for forecasting,
             ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
-            neither can show is said there. (default: ``"state"``)
+            neither can show is said there. With ``"discovery"`` and up to 200 sensors four networks are trained one
+            after the other, with ``latent_layers`` of 1 and 2 and with and without ``gate``, and the one of the lowest
+            validation loss is kept; what ``model_kwargs`` says of these two is not tried. (default: ``"state"``)
         model_kwargs (dict, optional): Further arguments of the network. Its ``lags`` are by default all readings of a
             window that holds a season, such as the day of hourly ones, with the preset ``"state"``. (default: ``None``)
         ensemble (int): Networks that are trained one after the other, with the seeds ``seed``, ``seed + 1`` and so on;
@@ -108,6 +117,7 @@ class Forecaster(BaseEstimator):
     Attributes:
         settings_: How it was trained.
         best_epochs_: Best epoch of each network, counted from 0.
+        tried_: A table of the networks that were tried, with their validation losses; a single row where it is one.
         scores_: A table of the errors on the validation part, beside the baselines'.
     """
 
@@ -193,8 +203,8 @@ class Forecaster(BaseEstimator):
             unique_id: Name of the column of a long table, or of ``static``, that names the sensor.
             ds: Name of the column of a long table that holds the time.
             y: Name of the column of a long table that holds the readings.
-            folder: Where each epoch is kept, those of several networks in folders ``network1`` and so on in it; a
-                training that was ended goes on from there. (default: nowhere)
+            folder: Where each epoch is kept, those of several networks, in the order of their trainings, in folders
+                ``network1`` and so on in it; a training that was ended goes on from there. (default: nowhere)
 
         Returns:
             Forecaster: Itself.
@@ -225,15 +235,8 @@ class Forecaster(BaseEstimator):
             )
         seen = panel.values[: rows - held_out]
         scaling = self.scaling or ("sensor" if is_unlike(seen) else "global")
-        settings = choose_settings(
-            seen.shape[1:],
-            window,
-            len(training),
-            self.preset,
-            scaling="global" if self.new_sensors else scaling,
-            **{name: getattr(self, name) for name in SETTINGS},
-        )
-        recipe, usual = self._recipe(panel, len(seen), settings.scaling)
+        scaling = "global" if self.new_sensors else scaling
+        recipe, usual = self._recipe(panel, len(seen), scaling)
         if static is not None:
             features = read_static(static, panel.sensors, unique_id=unique_id)
             self._say("\n".join(features.findings))
@@ -244,14 +247,25 @@ class Forecaster(BaseEstimator):
         series = recipe.series(panel, **known, profile=usual)
         del usual
         windows = Windows(series, training, window, horizon)
-        options = self._network_options(recipe, settings, windows)
-        self._say(settings.summary())
-        networks, self.best_epochs_ = train_networks(
-            options,
+        tried = shapes_to_try(self.preset, len(panel.sensors), self.model_kwargs)
+        choices = []
+        for shape in tried:
+            settings = choose_settings(
+                seen.shape[1:],
+                window,
+                len(training),
+                self.preset,
+                gated=bool(shape.get("gate", False)),
+                scaling=scaling,
+                **{name: getattr(self, name) for name in SETTINGS},
+            )
+            choices.append((self._network_options(recipe, settings, windows, shape), settings))
+        self._say(choices[0][1].summary())
+        found = train_networks(
+            choices,
             self.ensemble,
             windows,
             Windows(series, validation, window, horizon),
-            settings,
             loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
             seed=self.seed,
             folder=folder,
@@ -262,7 +276,15 @@ class Forecaster(BaseEstimator):
             },
             say=self._say,
         )
-        model = Trained(recipe, as_one(networks), options, window, panel.index[-1])
+        options, self.settings_ = choices[found.choice]
+        self.best_epochs_ = found.best_epochs
+        self.tried_ = pd.DataFrame(tried).assign(val_loss=found.losses)
+        if len(tried) > 1:
+            self._say(
+                f"{self.tried_.to_string(float_format=lambda loss: f'{loss:.4f}')}\n"
+                f"Network {found.choice + 1} has the lowest validation loss."
+            )
+        model = Trained(recipe, as_one(found.networks), options, window, panel.index[-1])
         watched = judged(validation, horizon * recipe.scale.scale.size)
         if len(watched) < len(validation):
             self._say(
@@ -276,7 +298,6 @@ class Forecaster(BaseEstimator):
             edges=model.graph(series, validation),
         )
         del raw
-        self.settings_ = settings
         rivals = _baselines(model, series, training)
         forecasts = model.forecast(series, watched, tuple(self.quantiles))
         self.scores_ = score(forecasts, rivals, watched, recipe, panel.index).summary
@@ -348,9 +369,9 @@ class Forecaster(BaseEstimator):
         return recipe, usual
 
     def _network_options(
-        self, recipe: Recipe, settings: Settings, windows: Windows
+        self, recipe: Recipe, settings: Settings, windows: Windows, shape: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Arguments of the network; those that the data fix cannot be given."""
+        """Arguments of the network, with those of its ``shape``; those that the data fix cannot be given."""
         inputs = windows[[0]].inputs
         channels = len(recipe.channels)
         fixed = {
@@ -378,7 +399,7 @@ class Forecaster(BaseEstimator):
             raise ValueError(
                 f"'model_kwargs' must not hold what the data or other arguments fix (got {', '.join(both)})."
             )
-        return {**given, **fixed}
+        return {**given, **shape, **fixed}
 
     # Forecasts -----------------------------------------------------------------------------------
 

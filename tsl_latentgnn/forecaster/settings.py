@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,19 @@ _DAY = pd.Timedelta(days=1)
 MAX_STEPS, MIN_STEPS = 1200, 600
 #: Epochs that these are cut into, at least, so that there are some to choose from.
 MIN_EPOCHS = 10
-#: Optimizer steps of a training whose graph is to be read, and windows of each: of more passes it learns the noise.
-DISCOVERY_STEPS, DISCOVERY_BATCH = 800, 32
+#: Windows of an optimizer step of a training whose graph is to be read; and steps, on long series so many passes over
+#: them, up to so many steps: of more passes it learns the noise, of fewer it keeps edges that others can replace.
+DISCOVERY_BATCH = 32
+DISCOVERY_STEPS, DISCOVERY_PASSES, MAX_DISCOVERY_STEPS = 800, 3, 2400
+#: How many times as many steps, of how much more than the usual rate, messages of both ends take to be learned.
+GATED_STEPS, LR, GATED_LR = 1.5, 0.005, 0.01
+#: Networks of which the validation loss chooses one whose graph is to be read. Of two layers, a way by another sensor
+#: is two edges, and needs no third; with a gate, messages depend on both ends.
+SHAPES: tuple[Mapping[str, Any], ...] = tuple(
+    {"latent_layers": layers, "gate": gate} for gate in (False, True) for layers in (1, 2)
+)
+#: Up to this many sensors all of them are tried, of more the first alone.
+TRIED_SENSORS = 200
 #: Share of the rows that are validated on; and of those whose graph is to be read, for its edges are tested on them.
 VAL_SIZE, DISCOVERY_VAL_SIZE = 0.125, 0.25
 #: Readings (windows x sensors x steps) that an optimizer step sees, about.
@@ -86,14 +99,39 @@ def validation_share(val_size: float | None, preset: str) -> float:
     return DISCOVERY_VAL_SIZE if preset == "discovery" else VAL_SIZE
 
 
+def shapes_to_try(
+    preset: str, sensors: int, given: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Arguments of each network that is to be tried beside those that are ``given``, which are kept."""
+    if preset != "discovery":
+        return [{}]
+    fixed = given or {}
+    tried: list[dict[str, Any]] = []
+    for shape in SHAPES if sensors <= TRIED_SENSORS else SHAPES[:1]:
+        own = {name: fixed.get(name, value) for name, value in shape.items()}
+        if own not in tried:
+            tried.append(own)
+    return tried
+
+
 def choose_settings(
     shape: tuple[int, ...],
     window: int,
     training: int,
     preset: str = "state",
+    gated: bool = False,
     **given: int | float | str | None,
 ) -> Settings:
-    """Return the settings for ``training`` windows of sensors and channels ``[n c]``; what is ``given`` wins."""
+    """Return the settings for ``training`` windows of sensors and channels ``[n c]``; what is ``given`` wins.
+
+    Args:
+        shape: Number of sensors and channels.
+        window: Readings that the network sees.
+        training: Number of windows.
+        preset: Of the network.
+        gated: Whether messages depend on both ends.
+        **given: Settings that do not follow from the data.
+    """
     discovery = preset == "discovery"  # every pair has a weight
     nodes, channels = shape
     fixed = {name: value for name, value in given.items() if value is not None}
@@ -104,7 +142,9 @@ def choose_settings(
     # Larger series take longer for a step, and say more in one.
     load = batch * per_window / STEP_READINGS
     steps = int(np.clip(MAX_STEPS / max(1.0, load), MIN_STEPS, MAX_STEPS))
-    steps = min(steps, DISCOVERY_STEPS) if discovery else steps
+    if discovery:
+        least = np.clip(DISCOVERY_PASSES * training / batch, DISCOVERY_STEPS, MAX_DISCOVERY_STEPS)
+        steps = int(least * (GATED_STEPS if gated else 1))
     epoch_steps = int(np.clip(training // batch, 1, steps // MIN_EPOCHS))
     epochs = int(fixed.get("epochs", np.clip(steps // epoch_steps, 1, 100)))
     chosen = {
@@ -113,7 +153,7 @@ def choose_settings(
         "epochs": epochs,
         "epoch_steps": epoch_steps,
         "patience": max(5, epochs // 2),
-        "lr": 0.005,
+        "lr": GATED_LR if discovery and gated else LR,
         "k_neighbors": None if discovery else min(8, nodes),
         "static": "full" if discovery or nodes <= FULL_STATIC else 16,
         "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -261,52 +262,102 @@ def train(
     return best
 
 
+class Networks(NamedTuple):
+    """Networks that were trained.
+
+    Args:
+        networks: Those that are kept.
+        best_epochs: Best epoch of each.
+        choice: Which one of several choices they are.
+        losses: Validation loss of each choice; NaN where it was not finite, or the training was ended before.
+    """
+
+    networks: list[LatentForecaster]
+    best_epochs: list[int]
+    choice: int
+    losses: list[float]
+
+
 def train_networks(
-    options: Mapping[str, Any],
+    choices: Sequence[tuple[Mapping[str, Any], Settings]],
     number: int,
-    *data: Any,
+    training: Windows,
+    validation: Windows,
+    weight: Tensor,
+    *,
     seed: int,
     folder: str | os.PathLike[str] | None,
     trainer_kwargs: Mapping[str, Any],
     say: Callable[[str], None],
-) -> tuple[list[LatentForecaster], list[int]]:
-    """Train networks that differ in their seeds, one after the other; return them, and the best epoch of each.
+) -> Networks:
+    """Train a network of each choice, keep that of the lowest validation loss, and train more that differ from it in
+    their seeds.
 
     Ctrl-C leaves those that are done, or the first one as it is.
 
     Args:
-        options: Arguments of each network.
-        number: How many.
-        data: Windows, settings and weight, as :func:`train` takes them behind the network.
-        seed: Of the first one; each other has the next.
+        choices: Arguments of a network and settings of its training, each.
+        number: How many networks are kept.
+        training: As for :func:`train`, as are the next two.
+        validation: See there.
+        weight: See there.
+        seed: Of each choice; each further network has the next.
         folder: As for :func:`train`; several networks have a folder each in it.
         trainer_kwargs: As for :func:`train`. Callbacks of a network know nothing of the one before.
         say: Is told which of several begins.
+
+    Raises:
+        FloatingPointError: If no choice, or a further network, has a finite validation loss.
     """
-    networks: list[LatentForecaster] = []
-    best_epochs: list[int] = []
-    for place in range(number):
-        own, given = folder, trainer_kwargs
-        if number > 1:
-            say(f"Training network {place + 1} of {number}.")
+    total = len(choices) + number - 1
+
+    def train_one(place: int, choice: int, own_seed: int) -> tuple[LatentForecaster, KeepBest]:
+        (options, settings), own, given = choices[choice], folder, trainer_kwargs
+        if total > 1:
+            say(f"Training network {place + 1} of {total}.")
             own = None if folder is None else Path(folder, f"network{place + 1}")
             given = copy.deepcopy(trainer_kwargs)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + place)
+            torch.manual_seed(own_seed)
             network = LatentForecaster(**options)
-            try:
-                best = train(network, *data, seed=seed + place, folder=own, trainer_kwargs=given)
-            except KeyboardInterrupt:
-                if not networks:
-                    raise
-                break
-        if best.interrupted and networks:
-            break  # half trained, it would make the mean worse
-        networks.append(network)
-        best_epochs.append(best.epoch)
-        if best.interrupted:
+            best = train(
+                network, training, validation, settings, weight,
+                seed=own_seed, folder=own, trainer_kwargs=given,
+            )  # fmt: skip
+        return network, best
+
+    found: dict[int, tuple[LatentForecaster, KeepBest]] = {}
+    ended = False
+    for choice in range(len(choices)):
+        try:
+            network, best = train_one(choice, choice, seed)
+        except FloatingPointError:
+            if not found and choice == len(choices) - 1:
+                raise
+            continue
+        except KeyboardInterrupt:
+            if not found:
+                raise
+            ended = True
             break
-    return networks, best_epochs
+        ended = best.interrupted
+        if not (ended and found):  # half trained, it is no match for those that are done
+            found[choice] = network, best
+        if ended:
+            break
+    chosen = min(found, key=lambda choice: found[choice][1].loss)
+    losses = [found[c][1].loss if c in found else math.nan for c in range(len(choices))]
+    kept = [found[chosen]]
+    for place in range(1, number if not ended else 1):
+        try:
+            network, best = train_one(len(choices) + place - 1, chosen, seed + place)
+        except KeyboardInterrupt:
+            break
+        if best.interrupted:
+            break  # half trained, it would make the mean worse
+        kept.append((network, best))
+    networks, best_of_each = zip(*kept, strict=True)
+    return Networks(list(networks), [best.epoch for best in best_of_each], chosen, losses)
 
 
 @contextmanager

@@ -25,9 +25,11 @@ from sklearn.base import clone
 from sqlalchemy.exc import DatabaseError
 
 from .._checks import check_int
+from ..models import PRESETS
 from .forecaster import MIN_WINDOWS, Forecaster
 from .panel import Panel, read_panel
 from .recipe import duration
+from .settings import LR as DEFAULT_LR
 from .settings import default_window, validation_share
 
 #: Epochs before which no trial is ended, and trials that all others are compared with.
@@ -66,6 +68,7 @@ def tune(
     ``lr``             0.001 to 0.02
     ``dropout``        0, 0.1, 0.2 or 0.3
     ``latent_layers``  1, 2 or 3
+    ``gate``           with ``preset="discovery"``: with or without
     =================  ==========================================================================================
 
     ``scaling`` is not: it is the unit of the loss, so that losses of two scalings cannot be compared. The first trial
@@ -127,7 +130,7 @@ def tune(
             study.stop()
 
     if len(study.trials) == 0:
-        study.enqueue_trial(_defaults(choices))
+        study.enqueue_trial(_defaults(choices, forecaster.preset))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)
@@ -209,6 +212,8 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
         "dropout": [0.0, 0.1, 0.2, 0.3],
         "latent_layers": [1, 2, 3],
     }
+    if forecaster.preset == "discovery":  # of which each trial trains one network, not all
+        choices |= {"k_neighbors": [None, *choices["k_neighbors"]], "gate": [False, True]}
     given = forecaster.model_kwargs or {}
     fixed = {*given, *(key for key in _OWN if getattr(forecaster, key) is not None)}
     found = {key: values for key, values in choices.items() if key not in fixed}
@@ -219,12 +224,15 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
     return found
 
 
-def _defaults(choices: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-    defaults = {"hidden_size": 64, "lr": 0.005, "dropout": 0.1, "latent_layers": 2}
+def _defaults(choices: Mapping[str, Sequence[Any]], preset: str) -> dict[str, Any]:
+    """What the forecaster would take by itself; of a graph that is to be read, the first network that it tries."""
+    names = ("hidden_size", "dropout", "latent_layers", "gate")
+    defaults: dict[str, Any] = {"lr": DEFAULT_LR, **{name: PRESETS[preset][name] for name in names}}
     if "window" in choices:
         defaults["window"] = choices["window"][0]
     if "k_neighbors" in choices:
-        defaults["k_neighbors"] = min(8, max(choices["k_neighbors"]))
+        sizes = choices["k_neighbors"]
+        defaults["k_neighbors"] = None if None in sizes else min(8, max(sizes))
     return {key: value for key, value in defaults.items() if key in choices}
 
 

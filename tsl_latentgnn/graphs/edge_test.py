@@ -172,9 +172,9 @@ def edge_test(
 
     It takes as many forward passes as the targets have sources, of signed weights those above a hundredth of the
     largest of their target (with a graph for each step: in all steps of a window), after the recurrence if
-    ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows. With a single
-    layer whose graph is the same for all windows, as of ``preset="discovery"``, messages pass only once, and the rest
-    is work in the number of pairs, some of them at a time.
+    ``graph_at="state"``, and memory for the pairs that are chosen at least once, not for the windows. Where the graph
+    of each layer is the same for all windows, as of ``preset="discovery"``, messages pass only once, and the rest is
+    work in the number of pairs, some of them at a time.
 
     Args:
         model (torch.nn.Module): A :class:`~tsl_latentgnn.models.LatentForecaster` or

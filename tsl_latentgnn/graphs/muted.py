@@ -44,8 +44,8 @@ class EdgeMuter:
     To mute :math:`i \leftarrow j` is to let :math:`j` say to :math:`i` what it says on average over the windows that
     have come so far, in all layers and at all steps, for the forecast of target :math:`i` alone. The graph stays, and
     every node but :math:`i` says to the others what it said. So one pass mutes an edge of every target, and is exact
-    for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on. With a single layer and one
-    graph for all windows nothing passes again: what a target has heard is a sum, in which the part of one edge is
+    for each of them; what reaches :math:`i` from :math:`j` by way of other nodes goes on. Where a layer has one graph
+    for all windows nothing passes again: what a target has heard is a sum, in which the part of one edge is
     exchanged, for a few edges at once, of whichever targets.
 
     An edge that is taken away instead gives its share to the other sources of its target, which then speak louder than
@@ -86,10 +86,10 @@ class EdgeMuter:
             edges.append(given)
             h = self._convolve(seen, layer, h, edges[-1])
         self._listen(heard, seen.sources)
-        at_once = len(edges) == 1 and edges[0].num_graphs == 1 and encoder.norm in (None, "layer")
+        at_once = all(each.num_graphs == 1 for each in edges) and encoder.norm in (None, "layer")
         whole = self.network.after_graph(seen, h)
         if at_once:
-            return whole, self._exchange_each(seen, edges[0])
+            return whole, self._exchange_each(seen, heard, edges)
         return whole, self._mute_each(seen, heard, [given.whole() for given in edges])
 
     def _listen(self, heard: Sequence[Tensor], mask: Tensor | None) -> None:
@@ -103,35 +103,49 @@ class EdgeMuter:
             else:
                 self._said.append((total, number))
 
-    def _exchange_each(self, seen: Seen, edges: Edges) -> Iterator[Muted]:
-        """As :meth:`_mute_each`, with the graph of a single layer that serves all windows: edge by edge."""
+    def _exchange_each(
+        self, seen: Seen, heard: Sequence[Tensor], edges: Sequence[Edges]
+    ) -> Iterator[Muted]:
+        """As :meth:`_mute_each`, with graphs that serve all windows: edge by edge, of whichever targets."""
         encoder: Any = self.network.graph_encoder
-        conv, h = encoder.convs[0], seen.h.flatten(0, -3)
-        value = conv.speak(h)
-        messages = conv.hear(value, edges).contiguous()
-        change = conv.speak(self._says(0, h)) - value
-        if edges.senders is not None:
-            change = change.masked_fill(~edges.senders[..., None, None], 0.0)
-        shares, strength = (to_dense(edges, of) for of in (edges.weights, edges.strength))
-        table = other_sources([edges], 1)[0]
+        layers = [self._spoken(*each) for each in enumerate(zip(heard, edges, strict=True))]
+        rows, senders = len(seen.h.flatten(0, -3)), edges[0].senders
+        table = other_sources(edges, 1)[0]
         targets, columns = (table >= 0).nonzero(as_tuple=True)
-        size = max(1, (ROWS if h.device.type == "cpu" else ROWS_ELSEWHERE) // len(h))
+        size = max(1, (ROWS if seen.h.device.type == "cpu" else ROWS_ELSEWHERE) // rows)
         sources = table[targets, columns]
         for first in range(0, len(targets), size):
             target, source = (edge[first : first + size] for edge in (targets, sources))
             some = seen.of(target)
-            share = shares[target, source].unsqueeze(-1)
-            other = share * change.index_select(1, source)
-            heard = messages.index_select(1, target) + other
-            out = conv.update_nodes(some.h.flatten(0, -3), heard).view(some.h.shape)
-            if encoder.norm is not None:
-                out = encoder.normalize(encoder.norms[0], out, some.sources)
-            muted, weight = source.unsqueeze(0), strength[target, source].double().unsqueeze(0)
-            if edges.senders is not None:
-                there = edges.senders[:, source].unflatten(0, (len(seen.h), -1))
+            h, weight = some.h, torch.zeros(len(target), dtype=torch.double, device=target.device)
+            for layer, (value, messages, change, given) in enumerate(layers):
+                conv, inputs = encoder.convs[layer], h.flatten(0, -3)
+                other = change.index_select(1, source)
+                told = messages.index_select(1, target) + _share(given, target, source) * other
+                if layer > 0:  # it hears itself, too, who has heard otherwise in the layer before
+                    own = conv.speak(inputs) - value.index_select(1, target)
+                    own = _of_senders(own, None if senders is None else senders[:, target])
+                    told = told + _share(given, target, target) * own
+                weight += _pick(given, given.strength, target, source)
+                h = conv.update_nodes(inputs, told).view(h.shape)
+                if encoder.norm is not None:
+                    h = encoder.normalize(encoder.norms[layer], h, some.sources)
+            muted, mean = source.unsqueeze(0), weight.unsqueeze(0) / len(layers)
+            if senders is not None:
+                there = senders[:, source].unflatten(0, (len(seen.h), -1))
                 muted = muted.where(there.any(1), -1)
-                weight = weight * there.double().mean(1)
-            yield Muted(target, muted, weight, self.network.after_graph(some, out), True)
+                mean = mean * there.double().mean(1)
+            yield Muted(target, muted, mean, self.network.after_graph(some, h), True)
+
+    def _spoken(self, layer: int, of: tuple[Tensor, Edges]) -> tuple[Tensor, Tensor, Tensor, Edges]:
+        """What nodes say in a layer, the sums of it that they hear, what changes where a node says its average, and
+        the edges.
+        """
+        h, edges = of[0].flatten(0, -3), of[1]
+        conv: Any = self.network.graph_encoder.convs[layer]
+        value = conv.speak(h)
+        change = _of_senders(conv.speak(self._says(layer, h)) - value, edges.senders)
+        return value, conv.hear(value, edges).contiguous(), change, edges
 
     def _says(self, layer: int, h: Tensor) -> Tensor:
         """What each node says on average in a layer ``[N, H]``."""
@@ -177,13 +191,22 @@ class EdgeMuter:
         )
 
 
-def to_dense(edges: Edges, values: Tensor) -> Tensor:
-    """Values ``[1, N, k, *]`` of the edges of a single graph as a table ``[N, N, *]`` of target and source."""
+def _pick(edges: Edges, values: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Values ``[p, *]`` of pairs of nodes, of values ``[1, N, k, *]`` of the edges of a graph; 0 where none is."""
     if edges.dense:
-        return values[0]
-    place = edges.neighbors[0].view(*edges.neighbors.shape[1:], *[1] * (values.dim() - 3))
-    table = values.new_zeros(values.size(1), values.size(1), *values.shape[3:])
-    return table.scatter_add(1, place.expand(values.shape[1:]), values[0])
+        return values[0, target, source]
+    here = edges.neighbors[0, target] == source.unsqueeze(-1)
+    return (values[0, target] * here.view(*here.shape, *[1] * (values.dim() - 3))).sum(1)
+
+
+def _share(edges: Edges, target: Tensor, source: Tensor) -> Tensor:
+    """Weights ``[p, heads, 1]`` of pairs of nodes in one graph."""
+    return _pick(edges, edges.weights, target, source).unsqueeze(-1)
+
+
+def _of_senders(said: Tensor, senders: Tensor | None) -> Tensor:
+    """``said`` ``[G, p, heads, d]``, and nothing of who is not there, by booleans ``[G, p]``."""
+    return said if senders is None else said.masked_fill(~senders[..., None, None], 0.0)
 
 
 def other_sources(edges: Sequence[Edges], windows: int) -> Tensor:

@@ -138,7 +138,7 @@ def test_scores_are_those_of_the_rule_and_of_the_ranking():
     assert facts["variance"] == pytest.approx(series[8:].var(0).mean())
 
 
-@pytest.mark.parametrize("method", ["discovery", "gated"])
+@pytest.mark.parametrize("method", ["plain", "gated"])
 def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch, method):
     system = linear_var(3, nodes=5, steps=400)
     seen = {}
