@@ -32,6 +32,11 @@ def read_command(parser: ArgumentParser, arguments: Sequence[str] | None) -> Nam
     return options
 
 
+def child_variables() -> dict[str, str]:
+    """Environment of a child process that is to have as many threads as this one."""
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
 def is_first_process() -> bool:
     """Return whether this process is the first of its run, as far as the launchers have told it."""
     rank = getattr(rank_zero_only, "rank", 0)

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.run.launch import child_variables
 from benchmarks.studies.graph_peers import PEERS, Found, ridge_forecast
 
 #: Share of the steps before the test part, whose forecasts are scored.
@@ -54,7 +55,7 @@ class Worker:
         """Start it."""
         command = [sys.executable, "-m", "benchmarks.studies.graph_worker", *self._methods]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=child_variables()
         )
         return self
 

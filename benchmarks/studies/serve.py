@@ -26,7 +26,7 @@ import pandas as pd
 import psutil
 import torch
 
-from benchmarks.run.launch import read_command
+from benchmarks.run.launch import child_variables, read_command
 from benchmarks.run.provenance import describe, environment
 
 _CSV = {"Content-Type": "text/csv"}
@@ -63,8 +63,9 @@ def measure(requests: int, sensors: int, clients: int) -> str:
         Forecaster(epochs=1, accelerator="cpu", verbose=False).fit(table).save(folder)
         window = Forecaster.load(folder).model_.window
         command = [sys.executable, "-m", "tsl_latentgnn", "serve", folder, "--port", "0", "--quiet"]
-        variables = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-        with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=child_variables(), stdout=subprocess.PIPE, text=True
+        ) as process:
             try:
                 assert process.stdout is not None
                 url = process.stdout.readline().split()[-1]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.commands.fit import add_options, make_forecaster
-from tsl_latentgnn.forecaster.settings import choose_settings
+from tsl_latentgnn.forecaster.ensemble import Ensemble
+from tsl_latentgnn.forecaster.settings import SHAPES, choose_settings, shapes_to_try
 from tsl_latentgnn.forecaster.trained import graph_windows
 
 import numpy as np
 import pandas as pd
 import pytest
+from pytorch_lightning import Callback
 from small_forecaster import QUICK, fit_small, small_table
 
 NODES = 8
@@ -63,6 +65,111 @@ def test_settings_of_the_preset():
     plain = fit_small()
     assert plain.settings_.k_neighbors == 3
     assert not plain.model_.network.graph_encoder.convs[0].learner.signed
+
+
+class TestOfSeveralNetworks:
+    """The validation loss chooses one."""
+
+    def test_it_is_the_one_that_would_be_best_alone(self, capsys):
+        fitted = fit_small(preset="discovery", verbose=True)
+        said = capsys.readouterr().out
+        losses = {}
+        for number, shape in enumerate(SHAPES):
+            kwargs = {**QUICK["model_kwargs"], **shape}
+            alone = fit_small(preset="discovery", model_kwargs=kwargs)
+            losses[number] = alone.tried_.val_loss.item()
+            assert alone.settings_.lr == (0.01 if shape["gate"] else 0.005)
+            if number == fitted.tried_.val_loss.argmin():
+                pd.testing.assert_frame_equal(alone.graph(), fitted.graph())
+                again = alone.predict(small_table())
+                pd.testing.assert_frame_equal(again, fitted.predict(small_table()))
+                assert alone.settings_ == fitted.settings_
+                assert f"Network {number + 1} has the lowest validation loss" in said
+        assert len(set(losses.values())) == 4
+        np.testing.assert_array_equal(fitted.tried_.val_loss, list(losses.values()))
+        assert [tuple(row) for row in fitted.tried_[["latent_layers", "gate"]].values] == [
+            *((1, False), (2, False), (1, True), (2, True))
+        ]
+
+    def test_what_is_given_is_kept(self):
+        assert shapes_to_try("state", 8) == [{}]
+        assert shapes_to_try("discovery", 200) == [dict(shape) for shape in SHAPES]
+        assert shapes_to_try("discovery", 201) == [{"latent_layers": 1, "gate": False}]
+        assert shapes_to_try("discovery", 201, {"gate": True}) == [
+            {"latent_layers": 1, "gate": True}
+        ]
+        three = shapes_to_try("discovery", 8, {"latent_layers": 3, "heads": 1})
+        assert three == [{"latent_layers": 3, "gate": gate} for gate in (False, True)]
+        assert len(fit_small().tried_) == 1
+
+    def test_further_networks_are_as_the_one_that_was_chosen(self, tmp_path):
+        fitted = fit_small(preset="discovery", ensemble=2)
+        alone = fit_small(preset="discovery")
+        assert isinstance(fitted.model_.network, Ensemble)
+        chosen = alone.tried_.iloc[alone.tried_.val_loss.argmin()]
+        for member in fitted.model_.network.members:
+            assert len(member.graph_encoder.convs) == chosen.latent_layers
+        pd.testing.assert_frame_equal(fitted.tried_, alone.tried_)
+        fitted.save(tmp_path / "model")
+        again = Forecaster.load(tmp_path / "model").predict(small_table())
+        pd.testing.assert_frame_equal(again, fitted.predict(small_table()))
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), FloatingPointError("no finite loss")])
+    def test_one_that_comes_to_nothing_is_left_out(self, error):
+        fitted = fit_small(preset="discovery", trainer_kwargs={"callbacks": [Fail(error, {2})]})
+        lost = fitted.tried_.val_loss.isna().tolist()
+        ended = isinstance(error, KeyboardInterrupt)  # which is the end of all
+        assert lost == ([False, False, True, True] if ended else [False, False, True, False])
+
+    def test_where_all_come_to_nothing(self):
+        callbacks = [Fail(FloatingPointError("no finite loss"), {0, 1, 2, 3})]
+        with pytest.raises(FloatingPointError, match="no finite loss"):
+            fit_small(preset="discovery", trainer_kwargs={"callbacks": callbacks})
+        callbacks = [Fail(FloatingPointError("no finite loss"), {1, 2, 3})]
+        fitted = fit_small(preset="discovery", trainer_kwargs={"callbacks": callbacks})
+        assert fitted.tried_.val_loss.notna().tolist() == [True, False, False, False]
+
+    def test_a_search_that_was_ended_goes_on(self, tmp_path):
+        whole = fit_small(preset="discovery")
+        options = {"horizon": 3, **QUICK, "preset": "discovery"}
+        callbacks = [Fail(OSError("the power is gone"), {2})]
+        ended = Forecaster(**options, trainer_kwargs={"callbacks": callbacks})
+        with pytest.raises(OSError, match="power"):
+            ended.fit(small_table(), folder=tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["network1", "network2"]
+        resumed = Forecaster(**options).fit(small_table(), folder=tmp_path)
+        pd.testing.assert_frame_equal(resumed.tried_, whole.tried_)
+        pd.testing.assert_frame_equal(resumed.graph(), whole.graph())
+
+
+class Fail(Callback):
+    """Raises an error in the trainings of some numbers, counted from 0."""
+
+    def __init__(self, error, trainings):
+        self.error, self.trainings, self.number = error, trainings, -1
+
+    def __deepcopy__(self, memo):
+        return self  # one that counts, in spite of the copies
+
+    def on_train_start(self, trainer, pl_module):
+        self.number += 1
+        if self.number in self.trainings:
+            raise self.error
+
+
+def test_long_series_are_passed_three_times():
+    steps = {}
+    for windows in (1400, 7000, 21_000, 10**6):
+        chosen = choose_settings((30, 1), 4, windows, "discovery")
+        steps[windows] = chosen.epochs * chosen.epoch_steps
+    assert 750 <= steps[1400] <= 800
+    assert steps[7000] == 800
+    assert 3 * 21_000 / 32 * 0.95 <= steps[21_000] <= 3 * 21_000 / 32
+    assert steps[10**6] == 2400
+    gated = choose_settings((50, 1), 4, 1400, "discovery", gated=True)
+    assert (gated.epochs, gated.lr) == (27, 0.01)
+    assert choose_settings((50, 1), 4, 1400, "discovery", gated=True, lr=0.002).lr == 0.002
+    assert choose_settings((50, 1), 4, 1400, "state", gated=True).lr == 0.005
 
 
 def test_a_fourth_of_the_rows_test_the_edges():

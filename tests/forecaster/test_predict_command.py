@@ -16,6 +16,7 @@ from tsl_latentgnn.forecaster import CheckpointForecaster
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small_checkpoint import SENSORS, expected, make_readings, write_checkpoint
 
 pytestmark = pytest.mark.tsl
@@ -231,6 +232,7 @@ class Process:
             for number, end in enumerate(theirs):
                 os.dup2(end, number)
             os.closerange(3, 100)
+            torch.set_num_threads(1)  # those of this process are not there after a fork
             sys.stdin, sys.stdout, sys.stderr = (
                 None if number in closed else os.fdopen(number, mode, buffering=1)
                 for number, mode in enumerate("rww")

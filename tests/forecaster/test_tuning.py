@@ -95,6 +95,25 @@ def test_the_first_trial_is_the_default_and_all_settings_are_tried(monkeypatch):
         assert {trial.params["window"] for trial in study.trials} == windows
 
 
+def test_a_trial_of_a_graph_that_is_to_be_read_trains_one_network(monkeypatch):
+    searched, fit = small(preset="discovery"), Forecaster.fit
+    tried = []
+
+    def count(self, *args, **kwargs):
+        fitted = fit(self, *args, **kwargs)
+        tried.append(fitted.tried_)
+        return fitted
+
+    monkeypatch.setattr(Forecaster, "fit", count)
+    study = tune(searched, small_table(), trials=2)
+    assert [len(table) for table in tried] == [1, 1]
+    first = study.trials[0].params
+    assert (first["latent_layers"], first["gate"], first["k_neighbors"]) == (1, False, None)
+    assert (first["lr"], first["dropout"]) == (0.005, 0.0)
+    assert study.trials[0].value == pytest.approx(tried[0].val_loss.iloc[0])
+    assert best_of(searched, study).model_kwargs["gate"] in (False, True)
+
+
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "study.log"])
 def test_a_search_goes_on(storage, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -46,8 +46,15 @@ VARIANTS = {
         "likelihood": "student_t",
         "lags": 3,
     },
+    "discovery, two layers": {
+        "weights": "signed",
+        "heads": 2,
+        "k_neighbors": None,
+        "gate": True,
+        "norm": "layer",
+    },
     "discovery, every step": {
-        "latent_layers": 1,
+        "latent_layers": 2,
         "weights": "signed",
         "k_neighbors": None,
         "graph_at": "input",
@@ -431,9 +438,10 @@ def test_the_margins_are_by_the_kind_of_weights_and_loss():
     assert margins(make_network()) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @torch.no_grad()
-def test_faint_signed_weights_take_no_pass():
-    network = make_network(weights="signed", heads=2, k_neighbors=None, latent_layers=1)
+def test_faint_signed_weights_take_no_pass(layers):
+    network = make_network(weights="signed", heads=2, k_neighbors=None, latent_layers=layers)
     learner = network.graph_encoder.convs[0].learner
     learner.correlation.zero_()
     learner.correlation[0, 3] = torch.tensor([0.0, -0.5])

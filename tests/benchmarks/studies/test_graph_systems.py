@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shlex
 
 from tsl_latentgnn import Forecaster
@@ -157,6 +158,7 @@ def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch
     found, forecast = graph_ours.learn(method, system.series, 320)
     assert seen["preset"] == "discovery"
     assert (seen["gate"] is not None) == (method == "gated")
+    assert json.loads(found.network) == {"latent_layers": 1, "gate": method == "gated"}
     tested = seen["tested"]
     assert len(tested) == 40 + 80  # what chose the epoch, and what comes after
     for node in range(5):  # scaled, otherwise the last readings
@@ -183,6 +185,24 @@ def test_false_edges_of_two_hops_have_a_column():
     heads, _, cells = (line.split(" | ") for line in table.splitlines())
     assert cells[heads.index("Two hops")] == "15.0"
     assert cells[heads.index("Edges found")] == "113.0"
+
+
+def test_the_networks_that_were_taken_have_a_column():
+    scores = dict.fromkeys(("AUROC", "AUPRC", "F1", "FDR", "SHD"), 0.5)
+    run = {"system": "var50", "method": "discovery", "limited": False, "scores": scores}
+    run |= {"nodes": 50, "edges": 100, "found": 100, "mse": None, "floor": None, "variance": 1.0}
+    run |= {"seconds": 1.0, "peak_mib": 1.0}
+    taken = [{"latent_layers": 2, "gate": True}, {"latent_layers": 1, "gate": False}]
+    runs = [{**run, "seed": seed, "network": taken[seed % 2]} for seed in range(3)]
+    assert "Network" not in graph_systems._table([{**run, "seed": 0}])
+    heads, _, cells, other = (
+        line.split(" | ")
+        for line in graph_systems._table(
+            [*runs, {**run, "method": "ridge", "seed": 0}]
+        ).splitlines()
+    )
+    assert cells[heads.index("Network")] == "1 (1); 2, gated (2)"
+    assert other[heads.index("Network")] == "\N{EN DASH}"
 
 
 def test_the_page_is_that_of_its_lines(tmp_path):
