@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 from safetensors.torch import load_file, save_file
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from small_forecaster import fit_small, small_table
 
 SENSORS = ["a", "b", "c", "d"]
 QUICK = {"horizon": 3, "epochs": 2, "verbose": False, "accelerator": "cpu"}
@@ -366,3 +367,30 @@ def test_a_training_that_was_ended_goes_on(readings, tmp_path):
 def test_arguments_out_of_range_are_refused_by_name(readings, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         Forecaster(**{**QUICK, **options}).fit(readings[:200])
+
+
+class TestWithoutAnyReading:
+    """Nothing is forecast in silence where nothing was seen."""
+
+    def test_of_the_last_window(self):
+        fitted, readings = fit_small(), small_table(60)
+        readings.iloc[-13:-1] = np.nan
+        assert len(fitted.predict(readings)) == 9  # the last row is enough
+        readings.iloc[-1] = np.nan
+        with pytest.raises(ValueError, match=r"'readings' must hold a reading .*2024-01-03 12:00"):
+            fitted.predict(readings)
+        readings.iloc[-5, 1] = 50.0
+        assert fitted.predict(readings)["mean"].notna().all()
+        readings.iloc[-5, 1] = -1.0
+        with pytest.raises(ValueError, match="'missing' stands for"):
+            fit_small(missing=-1).predict(readings)
+
+    def test_of_some_windows(self):
+        fitted, readings = fit_small(), small_table(60)
+        readings.iloc[20:40] = np.nan
+        # Of windows of 12 rows that end at rows 11, 15, 19, .., those at 31 to 39 see none.
+        with pytest.warns(UserWarning, match=r"3 of 13 forecasts, the first after 2024-01-02 07"):
+            fitted.predict(readings, step=4)
+        readings.iloc[:] = np.nan
+        with pytest.raises(ValueError, match="'readings' must hold a reading"):
+            fitted.predict(readings, step=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from .._checks import check_int
 from .adaptive import forecast_adaptively
 from .columns import to_table
-from .panel import read_panel
+from .panel import Panel, read_panel
 from .tables import Missing
 from .trained import Trained
 
@@ -63,12 +64,31 @@ def predict_table(
     last = np.array([rows - 1])
     if step is not None:
         last = np.arange(model.window - 1, rows, check_int("step", step, 1))
+    _check_seen(panel, last, model.window)
     series = model.series(panel, past, future, **names)
     if adaptive and levels:
         forecasts = forecast_adaptively(model, series, panel.index, last, step or 1, levels)
     else:
         forecasts = model.forecast(series, last, levels)
     return model.frame(panel, last, forecasts, with_origin=step is not None)
+
+
+def _check_seen(panel: Panel, last: np.ndarray, window: int) -> None:
+    """Raise where no window that ends at a row of ``last`` holds a reading; warn where some do not."""
+    there = np.isfinite(panel.values).any((1, 2))
+    seen = np.concatenate([[0], there.cumsum()])
+    blind = last[seen[last + 1] == seen[last + 1 - window]]
+    if len(blind) == len(last):
+        raise ValueError(
+            f"'readings' must hold a reading in the last {window} rows before a forecast, the window (got none before "
+            f"{panel.index[last[-1]] + panel.freq}): what 'missing' stands for is no reading."
+        )
+    if len(blind):
+        warnings.warn(
+            f"{len(blind):,} of {len(last):,} forecasts, the first after {panel.index[blind[0]]}, have no reading in "
+            "their window: they are of what is usual alone.",
+            stacklevel=4,
+        )
 
 
 def as_tables(*tables: Any) -> list[Any]:
