@@ -17,7 +17,8 @@ from .._renamed import ARGUMENTS, rename_arguments
 #: - ``"state"`` is for forecasting. Its shares average over neighbors, the better prior where these are alike, as in
 #:   traffic; what its edges are worth is said by :func:`~tsl_latentgnn.graphs.edge_test` alone.
 #: - ``"discovery"`` is for reading the graph, where series drive each other with either sign, or not at all. Train it
-#:   with :class:`~tsl_latentgnn.engines.GroupLasso`, as ``Forecaster`` does, and let ``edge_test`` decide. All pairs
+#:   with :class:`~tsl_latentgnn.engines.GroupLasso`, as ``Forecaster`` does, and let ``edge_test`` decide.
+#:   ``Forecaster`` also tries two layers and a gate, and keeps the network of the lowest validation loss. All pairs
 #:   have a weight, so that it is for up to some thousands of nodes; ``Seq2SeqLatentGNN`` is to be told
 #:   ``k_neighbors=None``. Where both are tried, the validation loss chooses for a forecast.
 #: - ``"seq2seq"`` is the documented computation of :class:`~tsl_latentgnn.models.Seq2SeqLatentGNN`.
