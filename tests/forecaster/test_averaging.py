@@ -52,8 +52,9 @@ def average(start, steps):
 @pytest.mark.parametrize("preset", ["state", "discovery"])
 def test_the_average_is_validated_and_kept(preset, readings):
     note, options = Note(), {"window": 12, "epochs": 3, "verbose": False, "accelerator": "cpu"}
+    one = {"latent_layers": 1, "gate": False}  # a single network
     fitted = Forecaster(
-        3, **options, preset=preset, lr=0.02, trainer_kwargs={"callbacks": [note]}
+        3, **options, preset=preset, lr=0.02, model_kwargs=one, trainer_kwargs={"callbacks": [note]}
     ).fit(readings)
     steps = len(note.steps) // 3
     done = steps * (fitted.best_epochs_[0] + 1)
