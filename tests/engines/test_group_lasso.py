@@ -85,18 +85,21 @@ def test_a_step_is_the_proximal_one(heads):
     assert (shrunk == 0).all(-1).any()
 
 
+@pytest.mark.parametrize("dense", [0, 1])
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
-def test_a_training_is_a_loop_with_a_shrinkage_after_each_step(tmp_path, optimizer, accumulate):
-    module = Plain(optimizer)
-    trainer = make_trainer(tmp_path, 2, [GroupLasso(2.0)], accumulate_grad_batches=accumulate)
+def test_a_training_is_a_loop_with_a_shrinkage_after_each_step(
+    tmp_path, optimizer, accumulate, dense
+):
+    module, callback = Plain(optimizer), GroupLasso(2.0, dense)
+    trainer = make_trainer(tmp_path, 2, [callback], accumulate_grad_batches=accumulate)
     trainer.fit(module, loader())
 
     other = Plain(optimizer)
     chosen = other.configure_optimizers()
     step, schedule = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
     batches = list(loader())
-    for _ in range(2):
+    for epoch in range(2):
         for first in range(0, len(batches), accumulate):
             step.zero_grad()
             for x in batches[first : first + accumulate]:
@@ -104,6 +107,8 @@ def test_a_training_is_a_loop_with_a_shrinkage_after_each_step(tmp_path, optimiz
             by = 2.0 * step.param_groups[0]["lr"] * HEADS**0.5
             step.step()
             schedule.step()
+            if epoch < dense:
+                continue
             with torch.no_grad():
                 for group in other.net.learner.correlation.view(-1, HEADS):
                     group *= max(0.0, 1 - by / max(float(group.norm()), 1e-30))
@@ -112,15 +117,19 @@ def test_a_training_is_a_loop_with_a_shrinkage_after_each_step(tmp_path, optimiz
     assert (module.net.learner.correlation == 0).any()
 
 
-def test_a_training_that_goes_on_is_as_one_that_was_never_ended(tmp_path):
+@pytest.mark.parametrize("dense", [0, 1, 3])
+def test_a_training_that_goes_on_is_as_one_that_was_never_ended(tmp_path, dense):
+    def callbacks():
+        return [GroupLasso(dense_epochs=dense)]
+
     whole = Plain()
-    make_trainer(tmp_path, 4, [GroupLasso()]).fit(whole, loader())
+    make_trainer(tmp_path, 4, callbacks()).fit(whole, loader())
     first = Plain()
-    trainer = make_trainer(tmp_path, 2, [GroupLasso()], enable_checkpointing=True)
+    trainer = make_trainer(tmp_path, 2, callbacks(), enable_checkpointing=True)
     trainer.fit(first, loader())
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     second = Plain()
-    make_trainer(tmp_path, 4, [GroupLasso()]).fit(
+    make_trainer(tmp_path, 4, callbacks()).fit(
         second, loader(), ckpt_path=str(tmp_path / "half.ckpt")
     )
     for ours, other in zip(second.parameters(), whole.parameters(), strict=True):
@@ -191,3 +200,5 @@ def test_other_refusals(tmp_path):
         GroupLasso(-1.0)
     with pytest.raises(TypeError, match="'strength' must be"):
         GroupLasso("strong")
+    with pytest.raises(ValueError, match=r"'dense_epochs' must be .*got -1"):
+        GroupLasso(dense_epochs=-1)

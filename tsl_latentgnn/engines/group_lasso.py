@@ -11,7 +11,7 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_leaves
 
-from .._checks import check_float
+from .._checks import check_float, check_int
 from ..nn import GraphLearner
 
 #: Standard errors of the mean gradient of all windows that an edge must withstand; windows that count, at most; and
@@ -44,6 +44,11 @@ class GroupLasso(Callback):
     for Adam and its kin, and any number of nodes. More windows than 1,400 do not make it smaller: they would tell ever
     weaker edges from none, which nobody wants to read. A larger one gives fewer edges, each of them weaker.
 
+    Early in a training the gradients of all edges are noise, for what a message says is not learned yet. Where the own
+    past of a node says nearly all, the penalty can put out edges then that would be worth something later, and they do
+    not come back. So give it some ``dense_epochs``, about 30 % of all, and keep the weights of no epoch before the last
+    of them: there every pair is an edge.
+
     It has no state of its own, so that a training that goes on does as one that was never ended; where gradients are
     accumulated it follows the steps of the optimizer, not the batches. Every process of a distributed training does
     the same.
@@ -51,19 +56,21 @@ class GroupLasso(Callback):
     .. code-block:: python
 
         model = LatentGNNModel(..., preset="discovery")
-        trainer = Trainer(callbacks=[GroupLasso()])
+        trainer = Trainer(max_epochs=20, callbacks=[GroupLasso(dense_epochs=6)])
 
     Args:
         strength (float, optional): Strength :math:`\lambda`. (default: by the data, as above)
+        dense_epochs (int): Epochs before the first one that shrinks. (default: ``0``)
 
     Raises:
-        TypeError: If ``strength`` is not a number.
-        ValueError: If it is negative or, when the training starts, there are no static signed weights, no optimizer
+        TypeError: If ``strength`` is not a number, or ``dense_epochs`` no integer.
+        ValueError: If one is negative or, when the training starts, there are no static signed weights, no optimizer
             trains them, or the data have no length to take a strength from.
     """
 
-    def __init__(self, strength: float | None = None) -> None:
+    def __init__(self, strength: float | None = None, dense_epochs: int = 0) -> None:
         self.strength = None if strength is None else check_float("strength", strength, 0.0)
+        self.dense_epochs = check_int("dense_epochs", dense_epochs, 0)
         self._hooks: list[Any] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,11 +78,13 @@ class GroupLasso(Callback):
         static_weights(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on, each step of an optimizer is followed by one of the penalty."""
+        """From here on, each step of an optimizer is followed by one of the penalty, after the dense epochs."""
         weights = static_weights(pl_module)
         strength = default_strength(trainer) if self.strength is None else self.strength
 
         def shrink_after(optimizer: Optimizer, *_: Any) -> None:
+            if trainer.current_epoch < self.dense_epochs:
+                return
             for group in optimizer.param_groups:
                 for weight in group["params"]:
                     if id(weight) in weights:
