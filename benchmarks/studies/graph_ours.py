@@ -16,12 +16,13 @@ import pandas as pd
 from benchmarks.studies.graph_peers import LEVEL, Found
 
 WINDOW = 4
+_ONE: dict[str, Any] = {"preset": "discovery", "dense_epochs": 0}
 #: What the forecaster of each method is told beside the data. ``"plain"`` and ``"gated"`` are two of the networks that
 #: ``"discovery"`` chooses among, taken whatever their validation loss.
 OURS: dict[str, dict[str, Any]] = {
     "discovery": {"preset": "discovery"},
-    "plain": {"preset": "discovery", "model_kwargs": {"latent_layers": 1, "gate": False}},
-    "gated": {"preset": "discovery", "model_kwargs": {"latent_layers": 1, "gate": True}},
+    "plain": {**_ONE, "model_kwargs": {"latent_layers": 1, "gate": False}},
+    "gated": {**_ONE, "model_kwargs": {"latent_layers": 1, "gate": True}},
     "state": {"preset": "state"},
 }
 #: Windows that are tested together.

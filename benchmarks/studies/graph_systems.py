@@ -49,9 +49,9 @@ _LEGEND = (
     "deviation. No method is given an edge. Every peer sees all steps for its graph, and ridge the first 80 % for "
     "its forecast of the rest; ours is trained on the first 70 %, its epoch chosen on the next 10 %, and its "
     "edges tested on what it was not trained on. These 10 % choose its network, too, up to 200 series: Network says "
-    "how often it was that of one layer or of two, gated or not. The order of the peers is that of the least BIC, at "
-    "most 4. FDR "
-    "is the share of the found edges that are false, SHD the number of edges to add, to remove or to turn round. "
+    "how often it was that of one layer or of two, gated or not, with a dense start or not. The order of the peers is "
+    "that of the least BIC, at most 4. FDR is the share of the found edges that are false, SHD the number of edges to "
+    "add, to remove or to turn round. "
     "Two hops is how many of the false edges the equation of their target reads all the same, the neighbors of its "
     "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation "
     "on the same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "
@@ -244,6 +244,7 @@ def _networks(runs: Sequence[Record]) -> str:
     """How often each network was taken."""
     taken = Counter(
         f"{network['latent_layers']}{', gated' if network['gate'] else ''}"
+        f"{', dense start' if network.get('dense_epochs') else ''}"  # of before there were some
         for run in runs
         if (network := run.get("network"))
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tsl_latentgnn.engines import DenseStart, GroupLasso, group_lasso
-from tsl_latentgnn.engines.group_lasso import shrink
+from tsl_latentgnn.engines.group_lasso import has_edges, shrink
 from tsl_latentgnn.nn import LatentCorrelationGCN
 
 import numpy as np
@@ -177,6 +177,27 @@ def test_after_a_training_the_optimizer_is_as_it_was_made(tmp_path):
 def test_a_graph_that_cannot_be_shrunk_is_refused(tmp_path, options, came):
     with pytest.raises(ValueError, match=f"GroupLasso .*{came}.*preset='discovery'"):
         make_trainer(tmp_path, 1, [GroupLasso()]).fit(Plain(**options), loader())
+
+
+@pytest.mark.parametrize("candidates", [None, torch.tensor([[0, 0, 2], [1, 0, 1]])])
+def test_whether_two_nodes_have_a_weight(candidates):
+    net = LatentCorrelationGCN(
+        2, 2, 3, weights="signed", dynamic=False, heads=2, k_neighbors=None, candidates=candidates
+    )
+    weights = net.learner.correlation.detach().zero_()
+    assert not has_edges(net)
+    # Of target 1: itself or, of candidates 0 and 2, the first; in the first rows of those, what stands for nobody.
+    sources = range(3) if candidates is None else net.learner.candidates[1].tolist()
+    for column, source in enumerate(sources):
+        weights[1, column, 1] = -0.1
+        assert has_edges(net) == (source not in (-1, 1))
+        weights.zero_()
+    if candidates is not None:
+        empty = (net.learner.candidates == -1).nonzero()
+        assert len(empty)
+        weights[empty[:, 0], empty[:, 1]] = 1.0
+        assert not has_edges(net)
+    assert has_edges(LatentCorrelationGCN(2, 2, 3))
 
 
 def test_other_refusals(tmp_path):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from tsl_latentgnn import Forecaster
 from tsl_latentgnn.commands.fit import add_options, make_forecaster
+from tsl_latentgnn.engines import group_lasso
 from tsl_latentgnn.forecaster.ensemble import Ensemble
-from tsl_latentgnn.forecaster.settings import SHAPES, choose_settings, shapes_to_try
+from tsl_latentgnn.forecaster.settings import (
+    SHAPES,
+    choose_settings,
+    shapes_to_try,
+    with_dense_epochs,
+)
 from tsl_latentgnn.forecaster.trained import graph_windows
+from tsl_latentgnn.forecaster.training import KeepBest
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from pytorch_lightning import Callback
 from small_forecaster import QUICK, fit_small, small_table
 
@@ -57,6 +67,9 @@ def test_settings_of_the_preset():
     assert choose_settings((50, 1), 4, 1400, "discovery").batch_size == 32
     chosen = choose_settings((50, 1), 4, 1400, "discovery")
     assert 750 <= chosen.epochs * chosen.epoch_steps <= 800
+    assert chosen.dense_epochs == 0
+    assert with_dense_epochs(chosen).dense_epochs == int(0.3 * chosen.epochs) > 1
+    assert choose_settings((50, 1), 4, 1400, "discovery", dense_epochs=2).dense_epochs == 2
     assert choose_settings((50, 1), 4, 1400, "discovery", batch_size=64).batch_size == 64
     assert "all sources of each sensor" in fitted.settings_.summary()
     assert fitted.model_.network.graph_encoder.convs[0].learner.signed
@@ -65,6 +78,32 @@ def test_settings_of_the_preset():
     plain = fit_small()
     assert plain.settings_.k_neighbors == 3
     assert not plain.model_.network.graph_encoder.convs[0].learner.signed
+
+
+@pytest.mark.parametrize(
+    ("losses", "kept"),
+    [
+        ([1.0, 2.0, 9.0, 8.0], 3),
+        ([1.0, 2.0, 7.0, 8.0], 2),
+        ([3.0, 1.0], 1),  # ended before
+        ([3.0, 1.0, float("nan"), float("inf")], 1),
+        ([5.0] * 9, 2),  # and ends at epoch 7, five after it
+    ],
+)
+def test_no_dense_epoch_is_kept_where_there_is_a_later_one(losses, kept):
+    best, network = KeepBest(patience=5, first=2), torch.nn.Linear(1, 1)
+    for epoch, loss in enumerate(losses):
+        torch.nn.init.constant_(network.bias, epoch)
+        trainer = SimpleNamespace(
+            current_epoch=epoch,
+            callback_metrics={"val_loss": loss},
+            sanity_checking=False,
+            should_stop=False,
+        )
+        best.on_validation_end(trainer, SimpleNamespace(network=network))
+        assert trainer.should_stop == (epoch == 8 or (epoch == 7 and len(losses) == 9))
+    assert (best.epoch, best.loss) == (kept, losses[kept])
+    assert best.best["bias"] == kept
 
 
 class TestOfSeveralNetworks:
@@ -90,6 +129,37 @@ class TestOfSeveralNetworks:
         assert [tuple(row) for row in fitted.tried_[["latent_layers", "gate"]].values] == [
             *((1, False), (2, False), (1, True), (2, True))
         ]
+
+    def test_one_without_an_edge_is_tried_once_more_with_dense_epochs(self, monkeypatch, capsys):
+        options = {"preset": "discovery", "epochs": 4, "model_kwargs": {"hidden_size": 8}}
+        assert len(fit_small(**options).tried_) == 4  # it has edges
+        monkeypatch.setattr(group_lasso, "default_strength", lambda trainer: 1000.0)
+        fitted = fit_small(**options, verbose=True)
+        said = capsys.readouterr().out
+        assert "No edge is left in the best network" in said
+        assert "Training network 5 of 5." in said
+        *before, again = fitted.tried_.to_dict("records")
+        best = min(before, key=lambda tried: tried["val_loss"])
+        assert [tried["dense_epochs"] for tried in before] == [0] * 4
+        own = {name: best[name] for name in ("latent_layers", "gate")}
+        assert {**own, "dense_epochs": 1} == {name: again[name] for name in (*own, "dense_epochs")}
+
+        options["model_kwargs"] = {"hidden_size": 8, **own}
+        for tried in (best, again):
+            alone = fit_small(**options, dense_epochs=tried["dense_epochs"])
+            assert alone.tried_.to_dict("records") == [tried]
+            if tried["val_loss"] == fitted.tried_.val_loss.min():
+                assert alone.settings_ == fitted.settings_
+                pd.testing.assert_frame_equal(
+                    alone.predict(small_table()), fitted.predict(small_table())
+                )
+        given = fit_small(**options)  # its shape, not its dense epochs
+        assert given.tried_.to_dict("records") == [best, again]
+        assert len(fit_small(**options | {"epochs": 1}).tried_) == 1  # none is left to shrink
+
+        callbacks = [Fail(FloatingPointError("no finite loss"), {1})]
+        lost = fit_small(**options, trainer_kwargs={"callbacks": callbacks}).tried_.val_loss
+        assert lost.isna().tolist() == [False, True]
 
     def test_what_is_given_is_kept(self):
         assert shapes_to_try("state", 8) == [{}]
@@ -200,6 +270,8 @@ def test_refusals():
         fit_small(preset="graph")
     with pytest.raises(ValueError, match="'preset' must not be 'discovery' with new_sensors=True"):
         fit_small(preset="discovery", new_sensors=True)
+    with pytest.raises(ValueError, match=r"'dense_epochs' must be an int >= 0 \(got -1\)"):
+        fit_small(preset="discovery", dense_epochs=-1)
     with pytest.raises(ValueError, match=r"'model_kwargs' must not hold .*got preset"):
         fit_small(model_kwargs={"preset": "discovery"})
 
@@ -209,5 +281,6 @@ def test_the_command_takes_it():
 
     parser = argparse.ArgumentParser()
     add_options(parser)
-    options = parser.parse_args(["t.csv", "--out", "model", "--preset", "discovery"])
-    assert make_forecaster(options).preset == "discovery"
+    said = ["--preset", "discovery", "--dense-epochs", "3"]
+    forecaster = make_forecaster(parser.parse_args(["t.csv", "--out", "model", *said]))
+    assert (forecaster.preset, forecaster.dense_epochs) == ("discovery", 3)

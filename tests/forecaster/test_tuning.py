@@ -11,6 +11,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 optuna = pytest.importorskip("optuna", minversion="4.0")
@@ -68,8 +69,7 @@ def test_a_trial_trains_one_network_of_an_ensemble():
 
 def test_the_first_trial_is_the_default_and_all_settings_are_tried(monkeypatch):
     def fit(self, *_, **__):
-        (watch,) = self.trainer_kwargs["callbacks"]
-        watch.best = 1.0
+        self.tried_ = pd.DataFrame({"val_loss": [1.0]})
 
     monkeypatch.setattr(Forecaster, "fit", fit)
     study = tune(Forecaster(horizon=12, verbose=False), small_table(sensors=20), trials=40)
@@ -109,9 +109,11 @@ def test_a_trial_of_a_graph_that_is_to_be_read_trains_one_network(monkeypatch):
     assert [len(table) for table in tried] == [1, 1]
     first = study.trials[0].params
     assert (first["latent_layers"], first["gate"], first["k_neighbors"]) == (1, False, None)
-    assert (first["lr"], first["dropout"]) == (0.005, 0.0)
+    assert (first["lr"], first["dropout"], first["dense_epochs"]) == (0.005, 0.0, 0)
     assert study.trials[0].value == pytest.approx(tried[0].val_loss.iloc[0])
-    assert best_of(searched, study).model_kwargs["gate"] in (False, True)
+    best = best_of(searched, study)
+    assert best.model_kwargs["gate"] in (False, True)
+    assert best.dense_epochs in (0, 4)
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "study.log"])

@@ -77,6 +77,9 @@ def add_forecaster_options(parser: argparse.ArgumentParser) -> None:
         help="sensors worked on together: fewer take less memory",
     )
     training.add_argument("--epochs", type=read_positive, help="epochs at most")
+    training.add_argument(
+        "--dense-epochs", type=int, help="the first of them, which learn the weights of all pairs"
+    )
     training.add_argument("--patience", type=read_positive, help="epochs without improvement")
     training.add_argument("--lr", type=float, help="largest learning rate")
     training.add_argument("--seed", type=int, default=0, help="(default: 0)")
@@ -107,6 +110,7 @@ def make_forecaster(options: argparse.Namespace) -> Forecaster:
         "batch_size",
         "sensors_at_once",
         "epochs",
+        "dense_epochs",
         "patience",
         "lr",
         "seed",

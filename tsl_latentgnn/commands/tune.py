@@ -14,8 +14,9 @@ DESCRIPTION = """Train with several settings, and keep the forecaster with the s
 
   tsl-latentgnn tune readings.csv --trials 20 --storage sqlite:///study.db --out model/
 
-Searched are window, hidden_size, k_neighbors, lr, dropout and latent_layers, as far as no option says them. The same
-command goes on where it was ended; several processes may work on one storage, each without --out or with its own.
+Searched are window, hidden_size, k_neighbors, lr, dropout and latent_layers, with --preset discovery gate and
+dense_epochs, too, as far as no option says them. The same command goes on where it was ended; several processes may
+work on one storage, each without --out or with its own.
 """
 
 

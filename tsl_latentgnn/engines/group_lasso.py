@@ -157,6 +157,19 @@ def static_weights(model: Module) -> dict[int, Tensor]:
     return {id(each.correlation): each.correlation for each in learners}
 
 
+def has_edges(model: Module) -> bool:
+    """Whether two different nodes have a weight that is not zero; so has any model whose weights cannot shrink."""
+    if not can_shrink(model):
+        return True
+    for learner in (module for module in model.modules() if isinstance(module, GraphLearner)):
+        weighs = (learner.correlation != 0).any(-1)
+        nodes = torch.arange(learner.num_nodes, device=weighs.device)
+        sources = nodes if learner.candidates is None else learner.candidates
+        if bool((weighs & (sources >= 0) & (sources != nodes[:, None])).any()):
+            return True
+    return False
+
+
 @torch.no_grad()
 def shrink(weight: Tensor, by: float) -> None:
     """Shrink the groups ``[*, H]`` of weights in place by ``by`` times the root of their number."""

@@ -39,6 +39,7 @@ from .settings import (
     is_unlike,
     shapes_to_try,
     validation_share,
+    with_dense_epochs,
 )
 from .streamed import StreamedForecaster
 from .trained import Trained, levels_of
@@ -51,7 +52,15 @@ LEVELS = (0.05, 0.5, 0.95)
 #: Windows of a training, at least.
 MIN_WINDOWS = 8
 #: Arguments that follow from the data where they are not given.
-SETTINGS = ("batch_size", "epochs", "patience", "lr", "k_neighbors", "sensors_at_once")
+SETTINGS = (
+    "batch_size",
+    "epochs",
+    "dense_epochs",
+    "patience",
+    "lr",
+    "k_neighbors",
+    "sensors_at_once",
+)
 
 
 class Forecaster(BaseEstimator):
@@ -90,6 +99,9 @@ class Forecaster(BaseEstimator):
         scaling (str, optional): ``"sensor"``, a scale for each sensor, or ``"global"``. (default: by the readings)
         batch_size (int, optional): Windows of an optimizer step. (default: by the readings, as for the next ones)
         epochs (int, optional): Epochs at most.
+        dense_epochs (int, optional): The first of them, in which all pairs of sensors learn a weight; only then are
+            sources chosen, or weights shrunk to zero. (default: one, of more than 2,000 sensors none; for
+            ``"discovery"`` see ``preset``)
         patience (int, optional): Epochs without improvement after which the training ends.
         lr (float, optional): Largest learning rate.
         k_neighbors (int, optional): Sources of each sensor, itself included.
@@ -101,7 +113,9 @@ class Forecaster(BaseEstimator):
             ``"discovery"`` for a graph that is to be read, whose edges have signed weights that can be zero. What
             neither can show is said there. With ``"discovery"`` and up to 200 sensors four networks are trained one
             after the other, with ``latent_layers`` of 1 and 2 and with and without ``gate``, and the one of the lowest
-            validation loss is kept; what ``model_kwargs`` says of these two is not tried. (default: ``"state"``)
+            validation loss is kept; what ``model_kwargs`` says of these two is not tried. A network whose edges were
+            all shrunk to zero is trained once more with 30 % of the epochs dense, unless ``dense_epochs`` is given.
+            (default: ``"state"``)
         model_kwargs (dict, optional): Further arguments of the network. Its ``lags`` are by default all readings of a
             window that holds a season, such as the day of hourly ones, with the preset ``"state"``. (default: ``None``)
         ensemble (int): Networks that are trained one after the other, with the seeds ``seed``, ``seed + 1`` and so on;
@@ -137,6 +151,7 @@ class Forecaster(BaseEstimator):
         scaling: str | None = None,
         batch_size: int | None = None,
         epochs: int | None = None,
+        dense_epochs: int | None = None,
         patience: int | None = None,
         lr: float | None = None,
         k_neighbors: int | None = None,
@@ -163,6 +178,7 @@ class Forecaster(BaseEstimator):
         self.scaling = scaling
         self.batch_size = batch_size
         self.epochs = epochs
+        self.dense_epochs = dense_epochs
         self.patience = patience
         self.lr = lr
         self.k_neighbors = k_neighbors
@@ -213,7 +229,11 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
-        from .training import loss_weights, train_networks  # here, for it brings in Lightning
+        from .training import (
+            Choice,
+            loss_weights,
+            train_networks,
+        )  # here, for it brings in Lightning
 
         horizon = self._check_arguments()
         readings, past, future, static = as_tables(readings, past, future, static)
@@ -247,9 +267,8 @@ class Forecaster(BaseEstimator):
         series = recipe.series(panel, **known, profile=usual)
         del usual
         windows = Windows(series, training, window, horizon)
-        tried = shapes_to_try(self.preset, len(panel.sensors), self.model_kwargs)
         choices = []
-        for shape in tried:
+        for shape in shapes_to_try(self.preset, len(panel.sensors), self.model_kwargs):
             settings = choose_settings(
                 seen.shape[1:],
                 window,
@@ -259,14 +278,18 @@ class Forecaster(BaseEstimator):
                 scaling=scaling,
                 **{name: getattr(self, name) for name in SETTINGS},
             )
-            choices.append((self._network_options(recipe, settings, windows, shape), settings))
-        self._say(choices[0][1].summary())
+            network = self._network_options(recipe, settings, windows, shape)
+            choices.append(Choice(shape, network, settings))
+        first = choices[0].settings
+        self._say(first.summary())
+        shrinks = self.preset == "discovery" and self.dense_epochs is None and first.epochs > 1
         found = train_networks(
             choices,
             self.ensemble,
             windows,
             Windows(series, validation, window, horizon),
             loss_weights(torch.from_numpy(recipe.scale.scale.copy())),
+            again=with_dense_epochs if shrinks else None,
             seed=self.seed,
             folder=folder,
             trainer_kwargs={
@@ -276,15 +299,18 @@ class Forecaster(BaseEstimator):
             },
             say=self._say,
         )
-        options, self.settings_ = choices[found.choice]
+        _, options, self.settings_ = found.choices[found.chosen]
         self.best_epochs_ = found.best_epochs
-        self.tried_ = pd.DataFrame(tried).assign(val_loss=found.losses)
-        if len(tried) > 1:
+        self.tried_ = pd.DataFrame(
+            {**shape, "dense_epochs": settings.dense_epochs, "val_loss": loss}
+            for (shape, _, settings), loss in zip(found.choices, found.losses, strict=True)
+        )
+        if len(self.tried_) > 1:
             self._say(
                 f"{self.tried_.to_string(float_format=lambda loss: f'{loss:.4f}')}\n"
-                f"Network {found.choice + 1} has the lowest validation loss."
+                f"Network {found.chosen + 1} has the lowest validation loss."
             )
-        model = Trained(recipe, as_one(found.networks), options, window, panel.index[-1])
+        model = Trained(recipe, as_one(found.networks), dict(options), window, panel.index[-1])
         watched = judged(validation, horizon * recipe.scale.scale.size)
         if len(watched) < len(validation):
             self._say(
@@ -333,7 +359,7 @@ class Forecaster(BaseEstimator):
         for name in ("window", *SETTINGS):
             value = getattr(self, name)
             if value is not None and name != "lr":
-                check_int(name, value, 1)
+                check_int(name, value, 0 if name == "dense_epochs" else 1)
         if self.lr is not None and not check_float("lr", self.lr) > 0:
             raise ValueError(f"'lr' must be positive (got {self.lr!r}).")
         if self.val_size is not None and not 0.0 < check_float("val_size", self.val_size) < 1.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,10 @@ DISCOVERY_BATCH = 32
 DISCOVERY_STEPS, DISCOVERY_PASSES, MAX_DISCOVERY_STEPS = 800, 3, 2400
 #: How many times as many steps, of how much more than the usual rate, messages of both ends take to be learned.
 GATED_STEPS, LR, GATED_LR = 1.5, 0.005, 0.01
+#: Share of the epochs before the first that shrinks the weights, of a network that is tried once more for it has no
+#: edge: earlier, the penalty can put out edges that are worth something once their messages are learned. Where there
+#: are edges, two layers with a dense start say more of them by way of other nodes.
+DENSE_SHARE = 0.3
 #: Networks of which the validation loss chooses one whose graph is to be read. Of two layers, a way by another sensor
 #: is two edges, and needs no third; with a gate, messages depend on both ends.
 SHAPES: tuple[Mapping[str, Any], ...] = tuple(
@@ -56,7 +60,7 @@ class Settings:
         lr: Largest learning rate, of a cycle that warms up and decays.
         k_neighbors: Sources of each sensor, itself included; ``None`` is all.
         static: Static scores of the graph: ``"full"``, or a rank.
-        dense_epochs: Epochs that learn the scores of all pairs.
+        dense_epochs: First epochs, which learn the scores of all pairs.
         scaling: ``"sensor"``, a scale for each sensor, or ``"global"``, one for each channel.
         sensors_at_once: Sensors that go through the recurrence together; if ``None``, as many as the caches of a CPU
             hold where readings are many, else all.
@@ -156,10 +160,15 @@ def choose_settings(
         "lr": GATED_LR if discovery and gated else LR,
         "k_neighbors": None if discovery else min(8, nodes),
         "static": "full" if discovery or nodes <= FULL_STATIC else 16,
-        "dense_epochs": 0 if nodes > DENSE_SENSORS else 1,
+        "dense_epochs": 0 if discovery or nodes > DENSE_SENSORS else 1,
         "scaling": "sensor",
     }
     return Settings(**{**chosen, **fixed})  # type: ignore[arg-type]
+
+
+def with_dense_epochs(settings: Settings) -> Settings:
+    """The settings of a network that is tried once more, for the penalty has left no edge."""
+    return replace(settings, dense_epochs=max(1, int(DENSE_SHARE * settings.epochs)))
 
 
 def is_unlike(values: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .._ending import CTRL_C, Ended
 from ..engines.callbacks import DenseStart
-from ..engines.group_lasso import GroupLasso, can_shrink
+from ..engines.group_lasso import GroupLasso, can_shrink, has_edges
 from ..models import LatentForecaster
 from ..nn.forecast import Forecast
 from .averaging import WeightAverage
@@ -132,16 +132,18 @@ class KeepBest(Callback):
 
     Args:
         patience: Epochs without improvement after which the training ends.
+        first: Epoch before which none is kept once there is a later one, and none counts for the patience.
+            (default: ``0``)
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, first: int = 0) -> None:
+        self.patience, self.first = patience, first
         self.best, self.epoch, self.loss = {}, -1, float("inf")  # type: dict[str, Tensor], int, float
         self.interrupted = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not go on where the patience was over already."""
-        if trainer.current_epoch - 1 - self.epoch >= self.patience:
+        if self._is_over(trainer.current_epoch - 1):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -149,12 +151,17 @@ class KeepBest(Callback):
         if trainer.sanity_checking:
             return
         loss = float(trainer.callback_metrics["val_loss"])
-        if loss < self.loss:
+        is_first = self.epoch < self.first <= trainer.current_epoch
+        if loss < self.loss or (is_first and math.isfinite(loss)):
             weights = pl_module.network.state_dict()  # type: ignore[union-attr]
             self.best = {name: value.detach().cpu().clone() for name, value in weights.items()}
             self.epoch, self.loss = trainer.current_epoch, loss
-        elif trainer.current_epoch - self.epoch >= self.patience:
+        elif self._is_over(trainer.current_epoch):
             trainer.should_stop = True
+
+    def _is_over(self, epoch: int) -> bool:
+        # Before any epoch, one less than the first.
+        return epoch - max(self.epoch, self.first - 1) >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -178,8 +185,9 @@ def train(
 ) -> KeepBest:
     """Train ``network`` until it no longer improves on ``validation``, and leave it with its best weights.
 
-    Static signed weights are shrunk by a :class:`~tsl_latentgnn.engines.GroupLasso`. Of a network without them each
-    epoch is judged, and kept, by the moving average of its weights, see :class:`~.averaging.WeightAverage`.
+    Static signed weights are shrunk by a :class:`~tsl_latentgnn.engines.GroupLasso` after the dense epochs, none of
+    which is kept. Of a network without them each epoch is judged, and kept, by the moving average of its weights, see
+    :class:`~.averaging.WeightAverage`.
 
     Ctrl-C ends the training; the best weights so far are kept.
 
@@ -196,12 +204,13 @@ def train(
     Raises:
         FloatingPointError: If no epoch had a finite validation loss.
     """
-    best = KeepBest(settings.patience)
+    shrinks = can_shrink(network)
+    best = KeepBest(settings.patience, settings.dense_epochs if shrinks else 0)
     callbacks: list[Callback] = [best]
     if settings.dense_epochs > 0:
         callbacks.append(DenseStart(settings.dense_epochs))
-    if can_shrink(network):
-        callbacks.append(GroupLasso())
+    if shrinks:
+        callbacks.append(GroupLasso(dense_epochs=settings.dense_epochs))
     else:  # an average of weights that were shrunk to 0 now and then is not 0
         callbacks.append(WeightAverage())
     last = None
@@ -262,29 +271,46 @@ def train(
     return best
 
 
+class Choice(NamedTuple):
+    """A network that is to be tried.
+
+    Args:
+        shape: What tells it from the others.
+        options: All arguments of the network.
+        settings: Of its training.
+    """
+
+    shape: Mapping[str, Any]
+    options: Mapping[str, Any]
+    settings: Settings
+
+
 class Networks(NamedTuple):
     """Networks that were trained.
 
     Args:
         networks: Those that are kept.
         best_epochs: Best epoch of each.
-        choice: Which one of several choices they are.
+        choices: What was to be tried, and was, in this order.
+        chosen: Place in them of the one that is kept.
         losses: Validation loss of each choice; NaN where it was not finite, or the training was ended before.
     """
 
     networks: list[LatentForecaster]
     best_epochs: list[int]
-    choice: int
+    choices: list[Choice]
+    chosen: int
     losses: list[float]
 
 
 def train_networks(
-    choices: Sequence[tuple[Mapping[str, Any], Settings]],
+    choices: Sequence[Choice],
     number: int,
     training: Windows,
     validation: Windows,
     weight: Tensor,
     *,
+    again: Callable[[Settings], Settings] | None = None,
     seed: int,
     folder: str | os.PathLike[str] | None,
     trainer_kwargs: Mapping[str, Any],
@@ -296,11 +322,13 @@ def train_networks(
     Ctrl-C leaves those that are done, or the first one as it is.
 
     Args:
-        choices: Arguments of a network and settings of its training, each.
+        choices: What is to be tried.
         number: How many networks are kept.
         training: As for :func:`train`, as are the next two.
         validation: See there.
         weight: See there.
+        again: The settings with which the best choice is tried once more if all its edges were shrunk to zero, by
+            those that it had. (default: it is not)
         seed: Of each choice; each further network has the next.
         folder: As for :func:`train`; several networks have a folder each in it.
         trainer_kwargs: As for :func:`train`. Callbacks of a network know nothing of the one before.
@@ -309,30 +337,47 @@ def train_networks(
     Raises:
         FloatingPointError: If no choice, or a further network, has a finite validation loss.
     """
-    total = len(choices) + number - 1
+    total, begun = len(choices) + number - 1, 0
 
-    def train_one(place: int, choice: int, own_seed: int) -> tuple[LatentForecaster, KeepBest]:
-        (options, settings), own, given = choices[choice], folder, trainer_kwargs
+    def train_one(choice: Choice, own_seed: int) -> tuple[LatentForecaster, KeepBest]:
+        nonlocal begun
+        own, given = folder, trainer_kwargs
+        begun += 1
         if total > 1:
-            say(f"Training network {place + 1} of {total}.")
-            own = None if folder is None else Path(folder, f"network{place + 1}")
+            say(f"Training network {begun} of {total}.")
+            own = None if folder is None else Path(folder, f"network{begun}")
             given = copy.deepcopy(trainer_kwargs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(own_seed)
-            network = LatentForecaster(**options)
+            network = LatentForecaster(**choice.options)
             best = train(
-                network, training, validation, settings, weight,
+                network, training, validation, choice.settings, weight,
                 seed=own_seed, folder=own, trainer_kwargs=given,
             )  # fmt: skip
         return network, best
 
+    tried = list(choices)
     found: dict[int, tuple[LatentForecaster, KeepBest]] = {}
+
+    def lowest() -> int:
+        return min(found, key=lambda place: found[place][1].loss)
+
+    def places() -> Iterator[int]:
+        nonlocal total
+        yield from range(len(choices))
+        if again is not None and not has_edges(found[lowest()][0]):
+            say("No edge is left in the best network: once more, with a dense start.")
+            best = tried[lowest()]
+            tried.append(best._replace(settings=again(best.settings)))
+            total += 1
+            yield len(choices)
+
     ended = False
-    for choice in range(len(choices)):
+    for place in places():
         try:
-            network, best = train_one(choice, choice, seed)
+            network, best = train_one(tried[place], seed)
         except FloatingPointError:
-            if not found and choice == len(choices) - 1:
+            if not found and place == len(choices) - 1:
                 raise
             continue
         except KeyboardInterrupt:
@@ -342,22 +387,23 @@ def train_networks(
             break
         ended = best.interrupted
         if not (ended and found):  # half trained, it is no match for those that are done
-            found[choice] = network, best
+            found[place] = network, best
         if ended:
             break
-    chosen = min(found, key=lambda choice: found[choice][1].loss)
-    losses = [found[c][1].loss if c in found else math.nan for c in range(len(choices))]
+    chosen = lowest()
+    losses = [found[place][1].loss if place in found else math.nan for place in range(len(tried))]
     kept = [found[chosen]]
-    for place in range(1, number if not ended else 1):
+    for further in range(1, number if not ended else 1):
         try:
-            network, best = train_one(len(choices) + place - 1, chosen, seed + place)
+            network, best = train_one(tried[chosen], seed + further)
         except KeyboardInterrupt:
             break
         if best.interrupted:
             break  # half trained, it would make the mean worse
         kept.append((network, best))
     networks, best_of_each = zip(*kept, strict=True)
-    return Networks(list(networks), [best.epoch for best in best_of_each], chosen, losses)
+    epochs = [best.epoch for best in best_of_each]
+    return Networks(list(networks), epochs, tried, chosen, losses)
 
 
 @contextmanager

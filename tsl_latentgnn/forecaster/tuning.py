@@ -37,7 +37,7 @@ WARMUP_EPOCHS, STARTUP_TRIALS = 5, 4
 #: Range of the learning rate, which is searched on a logarithmic scale.
 LR = (1e-3, 2e-2)
 #: Settings that are arguments of the forecaster; the others are those of its network.
-_OWN = ("window", "k_neighbors", "lr")
+_OWN = ("window", "k_neighbors", "lr", "dense_epochs")
 #: Arguments that change how a training runs, not what it learns.
 _RUNNING = ("accelerator", "ensemble", "trainer_kwargs", "verbose")
 _DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -69,6 +69,7 @@ def tune(
     ``dropout``        0, 0.1, 0.2 or 0.3
     ``latent_layers``  1, 2 or 3
     ``gate``           with ``preset="discovery"``: with or without
+    ``dense_epochs``   with ``preset="discovery"``: 0 or 4
     =================  ==========================================================================================
 
     ``scaling`` is not: it is the unit of the loss, so that losses of two scalings cannot be compared. The first trial
@@ -117,7 +118,7 @@ def tune(
         tried.set_params(trainer_kwargs=given, verbose=False).fit(readings, **tables)
         if watch.interrupted:
             raise KeyboardInterrupt
-        return watch.best
+        return float(tried.tried_.val_loss.min())
 
     def say(study: Study, trial: FrozenTrial) -> None:
         if forecaster.verbose:
@@ -176,7 +177,6 @@ class Watch(Callback):
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
-        self.best = float("inf")
         self.interrupted = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -184,7 +184,6 @@ class Watch(Callback):
         if trainer.sanity_checking:
             return
         loss = float(trainer.callback_metrics["val_loss"])
-        self.best = min(self.best, loss)
         self.trial.report(loss, trainer.current_epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned
@@ -213,7 +212,11 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
         "latent_layers": [1, 2, 3],
     }
     if forecaster.preset == "discovery":  # of which each trial trains one network, not all
-        choices |= {"k_neighbors": [None, *choices["k_neighbors"]], "gate": [False, True]}
+        choices |= {
+            "k_neighbors": [None, *choices["k_neighbors"]],
+            "gate": [False, True],
+            "dense_epochs": [0, 4],
+        }
     given = forecaster.model_kwargs or {}
     fixed = {*given, *(key for key in _OWN if getattr(forecaster, key) is not None)}
     found = {key: values for key, values in choices.items() if key not in fixed}
@@ -233,6 +236,8 @@ def _defaults(choices: Mapping[str, Sequence[Any]], preset: str) -> dict[str, An
     if "k_neighbors" in choices:
         sizes = choices["k_neighbors"]
         defaults["k_neighbors"] = None if None in sizes else min(8, max(sizes))
+    if "dense_epochs" in choices:
+        defaults["dense_epochs"] = choices["dense_epochs"][0]
     return {key: value for key, value in defaults.items() if key in choices}
 
 
