@@ -33,6 +33,8 @@ TITLES = {
     "plain": "ours, one layer",
     "gated": "ours, one layer, gated",
     "state": "ours, `state`",
+    "gwnet": "tsl GraphWaveNetModel, tested",
+    "agcrn": "tsl AGCRNModel, tested",
     "partial": "partial correlation, Bonferroni",
     "lasso": "Lasso-Granger, BH",
     "pcmci": "PCMCI, BH",
@@ -48,10 +50,10 @@ _LEGEND = (
     "Directed edges between different series; means over the seeds, which draw the system, with the standard "
     "deviation. No method is given an edge. Every peer sees all steps for its graph, and ridge the first 80 % for "
     "its forecast of the rest; ours is trained on the first 70 %, its epoch chosen on the next 10 %, and its "
-    "edges tested on what it was not trained on. These 10 % choose its network, too, up to 200 series: Network says "
-    "how often it was that of one layer or of two, gated or not, with a dense start or not. The order of the peers is "
-    "that of the least BIC, at most 4. FDR is the share of the found edges that are false, SHD the number of edges to "
-    "add, to remove or to turn round. "
+    "edges tested on what it was not trained on; so are tsl's models. These 10 % choose our network, too, up to 200 "
+    "series: Network says how often it was that of one layer or of two, gated or not, with a dense start or not. The "
+    "order of the peers is that of the least BIC, at most 4. FDR is the share of the found edges that are false, SHD "
+    "the number of edges to add, to remove or to turn round. "
     "Two hops is how many of the false edges the equation of their target reads all the same, the neighbors of its "
     "neighbors. MSE is that of forecasts of one step, on the last 20 %; its floor is the error of the true equation "
     "on the same steps, where it is known. Seconds are those of one thread's processor, MiB are beyond the loaded "

@@ -27,6 +27,8 @@ from benchmarks.studies.graph_peers import PEERS, Found, ridge_forecast
 
 #: Share of the steps before the test part, whose forecasts are scored.
 BEFORE_TEST = 0.8
+#: Methods that are models of tsl.
+TSL = ("gwnet", "agcrn")
 #: What is slow to load, by the method that needs it.
 _LIBRARIES = {
     "pcmci": ("tigramite.pcmci", "tigramite.independence_tests.parcorr"),
@@ -40,9 +42,12 @@ def find(method: str, series: np.ndarray) -> tuple[Found, np.ndarray | None]:
     if method in PEERS:
         forecast = ridge_forecast(series, start) if method == "ridge" else None
         return PEERS[method](series), forecast
-    from benchmarks.studies.graph_ours import learn
+    return importlib.import_module(_learner(method)).learn(method, series, start)
 
-    return learn(method, series, start)
+
+def _learner(method: str) -> str:
+    """The module that trains a network for a method."""
+    return f"benchmarks.studies.graph_{'tsl' if method in TSL else 'ours'}"
 
 
 class Worker:
@@ -114,7 +119,7 @@ def work(method: str, source: str, goal: str, seconds: float) -> None:
 
     series = np.load(source)
     if method not in PEERS:
-        importlib.import_module("benchmarks.studies.graph_ours")
+        importlib.import_module(_learner(method))
     begin, before = time.process_time(), _resident_mib()
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(begin + seconds) + 1, hard))

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch_geometric.utils import to_dense_adj
 from tsl.datasets import GPVARDataset
 from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
+from tsl.nn.models import GraphWaveNetModel
 
 from benchmarks.data.windows import ForecastingData
 from benchmarks.run.experiment import Outcome
@@ -39,13 +40,18 @@ def learned_graphs(model: str, outcome: Outcome) -> list[Learned]:
         graphs = mean_graphs(outcome.predictor, outcome.data.datamodule.val_dataloader())
         neighbors = outcome.predictor.model_kwargs["k_neighbors"]
         return [Learned(graph, 1.0 / (neighbors or len(graph))) for graph in graphs]
-    # Both of tsl's are target-row, and their rows are softmaxed over all nodes.
     with torch.no_grad():
-        if model == "gwnet":
-            adjacency = network.get_learned_adj()
-        else:
-            adjacency = AdaptiveGraphConv.compute_adj(network.agrn.node_emb())
+        adjacency = learned_adjacency(network)
     return [Learned(adjacency.cpu(), 1.0 / len(adjacency))]
+
+
+def learned_adjacency(network: Any) -> Tensor:
+    """The graph ``[N, N]`` of tsl's GraphWaveNetModel or AGCRNModel: target-row, a softmax over all nodes."""
+    if isinstance(network, GraphWaveNetModel):
+        adjacency: Tensor = network.get_learned_adj()
+    else:
+        adjacency = AdaptiveGraphConv.compute_adj(network.agrn.node_emb())
+    return adjacency
 
 
 @torch.no_grad()
