@@ -253,6 +253,24 @@ def test_readings_beside_others_have_no_profile():
         add_profile(module)
 
 
+@pytest.mark.parametrize(
+    ("name", "synch", "values", "came"),
+    [
+        ("u_future", WINDOW, torch.ones(144, 2), r"4 steps of 'u_future' .*got \[5, 2\]"),
+        ("u", HORIZON, torch.ones(144, 3, 1), r"5 steps of 'u' .*got \[4, 3, 1\]"),
+    ],
+)
+def test_covariates_of_other_steps_are_refused(name, synch, values, came):
+    module = make_module(setup=False)
+    windows = module.torch_dataset
+    pattern = "t f" if values.dim() == 2 else "t n f"
+    windows.add_covariate("other", values, pattern, add_to_input_map=False)
+    windows.update_input_map({name: BatchMapItem("other", synch)})
+    module.setup()
+    with pytest.raises(ValueError, match=f"'datamodule' must have {came}"):
+        add_profile(module)
+
+
 @pytest.mark.parametrize("name", ["profile", "profile_ahead", "later"])
 def test_a_covariate_of_the_name_of_its_own_is_not_overwritten(name):
     module = make_module()

@@ -262,6 +262,8 @@ def test_holidays():
     for country in ("XX", "DE-XX"):
         with pytest.raises(ValueError, match=f"that the package holidays knows .got '{country}'"):
             holiday_flags(epiphany, country)
+    with pytest.raises(TypeError, match=r"'holidays' must be the code of a country.*got 3 of type"):
+        holiday_flags(epiphany, 3)
 
 
 def test_holidays_need_their_package(monkeypatch):

@@ -432,7 +432,7 @@ def test_cells_that_are_no_readings_are_refused(cell, message, is_long, frame):
         read_panel(melt(table) if is_long else table)
 
 
-@pytest.mark.parametrize("missing", [True, [None], [1, object()]])
+@pytest.mark.parametrize("missing", [True, [None], [1, object()], object()])
 def test_missing_must_be_numbers_or_words(missing, frame):
     with pytest.raises(TypeError, match="'missing' must be numbers or words"):
         read_panel(frame, missing=missing)

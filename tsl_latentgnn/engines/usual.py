@@ -46,13 +46,13 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
 
     Raises:
         TypeError: If it is no data module.
-        ValueError: If the data is not set up, has no clock, a trend, another transform, further channels in ``x`` or a
-            covariate named ``profile``, ``profile_ahead`` or ``later``, or a training part that has not seen a season
-            longer than its step, a day, a week or a year, twice.
+        ValueError: If the data is not set up, has no clock, a trend, another transform, further channels in ``x``, a
+            covariate named ``profile``, ``profile_ahead`` or ``later``, a ``u`` or ``u_future`` of other steps than
+            those of the window and the horizon, or a training part that has not seen a season longer than its step, a
+            day, a week or a year, twice.
     """
     check_bool("future", future)
-    profile, usual = usual_readings(datamodule)
-    windows = datamodule.torch_dataset
+    windows, _ = _set_up(datamodule)
     found = {"a trend": windows.trend is not None, "a transform": windows.transform is not None}
     for name in NAMES:
         found[f"a covariate '{name}'"] = name in windows.covariates or name in windows.input_map
@@ -62,12 +62,20 @@ def add_profile(datamodule: Any, future: bool = True) -> tuple[int, int]:
             f"{' and '.join(name for name, is_there in found.items() if is_there)}): what is usual is put between the "
             "readings and the model."
         )
-    channels = windows[[0]].input["x"].size(-1)
+    first = windows[[0]].input
+    channels = first["x"].size(-1)
     if channels != windows.n_channels:
         raise ValueError(
             f"'datamodule' must have the readings alone as 'x', of {windows.n_channels} channels (got {channels}): "
             "what is usual is told of the readings. Give what else is known as 'u'."
         )
+    for name, steps in (("u", windows.window), ("u_future", windows.horizon)):
+        if name in first.keys() and (first[name].dim() < 3 or first[name].size(1) != steps):  # noqa: SIM118
+            raise ValueError(
+                f"'datamodule' must have {steps} steps of '{name}' in each window, as covariates of time [t f] or "
+                f"[t n f] (got {list(first[name].shape[1:])}): what is usual stands behind them."
+            )
+    profile, usual = usual_readings(datamodule)
     windows.add_covariate("profile", usual, "t n f", add_to_input_map=False)
     windows.update_input_map(profile=BatchMapItem("profile", SynchMode.WINDOW, preprocess=False))
     if future:
@@ -96,14 +104,8 @@ def usual_readings(datamodule: Any) -> tuple[Profile, np.ndarray]:
         TypeError: If it is no data module.
         ValueError: As :func:`add_profile` says.
     """
-    if not hasattr(datamodule, "torch_dataset"):
-        raise TypeError(
-            f"'datamodule' must be a tsl.data.SpatioTemporalDataModule (got {type(datamodule).__name__})."
-        )
-    windows, rows = datamodule.torch_dataset, getattr(datamodule, "train_slice", None)
+    windows, rows = _set_up(datamodule)
     index = windows.index
-    if rows is None:
-        raise ValueError("'datamodule' must be set up (got one that is not): call setup() first.")
     step = usual_step(index)
     there = windows.get_mask(dtype=bool).numpy() & np.isfinite(windows.target.numpy())
     readings = np.where(there, windows.target.numpy(), np.nan)
@@ -121,6 +123,18 @@ def usual_readings(datamodule: Any) -> tuple[Profile, np.ndarray]:
     usual = profile.at(index)
     usual[rows] = own
     return profile, usual
+
+
+def _set_up(datamodule: Any) -> tuple[Any, Any]:
+    """Windows and training rows of a data module."""
+    if not hasattr(datamodule, "torch_dataset"):
+        raise TypeError(
+            f"'datamodule' must be a tsl.data.SpatioTemporalDataModule (got {type(datamodule).__name__})."
+        )
+    rows = getattr(datamodule, "train_slice", None)
+    if rows is None:
+        raise ValueError("'datamodule' must be set up (got one that is not): call setup() first.")
+    return datamodule.torch_dataset, rows
 
 
 def beside_usual(x: Tensor, present: Tensor, usual: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:

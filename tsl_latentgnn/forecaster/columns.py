@@ -307,7 +307,8 @@ class Cells:
 
     def __init__(self, name: str, missing: Any = None) -> None:
         self.name = name
-        values = [missing] if np.isscalar(missing) or missing is None else list(missing)
+        alone = np.isscalar(missing) or not isinstance(missing, Iterable)
+        values = [missing] if alone else list(missing)
         self.words = {v.strip().lower() for v in values if isinstance(v, str)}
         numbers = [float(v) for v in values if isinstance(v, Real) and not isinstance(v, bool)]
         if len(numbers) + sum(isinstance(v, str) for v in values) + (missing is None) < len(values):

@@ -476,9 +476,15 @@ def holiday_flags(index: pd.DatetimeIndex, country: str) -> np.ndarray:
         Flags ``[t 1]`` in float32.
 
     Raises:
+        TypeError: If ``country`` is no text.
         ImportError: If the package ``holidays`` is not installed.
         ValueError: If it does not know the country.
     """
+    if not isinstance(country, str):
+        raise TypeError(
+            f"'holidays' must be the code of a country, such as 'DE' (got {country!r} of type "
+            f"{type(country).__name__})."
+        )
     try:
         import holidays
     except ImportError as error:
