@@ -394,3 +394,14 @@ class TestWithoutAnyReading:
         readings.iloc[:] = np.nan
         with pytest.raises(ValueError, match="'readings' must hold a reading"):
             fitted.predict(readings, step=4)
+
+    def test_of_a_backtest(self):
+        fitted, readings = fit_small(), small_table(460)
+        readings.iloc[420:440] = np.nan
+        # Of origins at rows 400, 404, .., 456, those at 432 and 436 see none.
+        with pytest.warns(UserWarning, match=r"2 of 15 forecasts, .* have no reading") as said:
+            fitted.backtest(readings, windows=15, step=4)
+        assert [warning.filename for warning in said] == [__file__]
+        readings.iloc[420:] = np.nan
+        with pytest.raises(ValueError, match="'readings' must hold a reading"):
+            fitted.backtest(readings, windows=3)

@@ -29,7 +29,7 @@ from .covariates import Known, read_static, supported_units
 from .ensemble import as_one
 from .large import judged
 from .panel import Panel, read_panel
-from .prediction import as_tables, own_names, predict_table
+from .prediction import as_tables, check_seen, own_names, predict_table
 from .recipe import Recipe, Scale, duration
 from .saving import load_folder, save_folder
 from .settings import (
@@ -520,7 +520,7 @@ class Forecaster(BaseEstimator):
 
         Raises:
             NotFittedError: Before :meth:`fit`.
-            ValueError: If the readings cannot be used or are too few.
+            ValueError: If the readings cannot be used or are too few, or no window holds a reading.
         """
         check_is_fitted(self)
         model: Trained = self.model_
@@ -536,6 +536,7 @@ class Forecaster(BaseEstimator):
                 "errors there are no test.",
                 stacklevel=2,
             )
+        check_seen(panel, last, model.window)
         series = model.series(panel, past, future, **names, ahead=False)
         if adaptive and levels:
             apart = model.recipe.horizon if step is None else step

@@ -64,7 +64,7 @@ def predict_table(
     last = np.array([rows - 1])
     if step is not None:
         last = np.arange(model.window - 1, rows, check_int("step", step, 1))
-    _check_seen(panel, last, model.window)
+    check_seen(panel, last, model.window, stacklevel=4)
     series = model.series(panel, past, future, **names)
     if adaptive and levels:
         forecasts = forecast_adaptively(model, series, panel.index, last, step or 1, levels)
@@ -73,7 +73,7 @@ def predict_table(
     return model.frame(panel, last, forecasts, with_origin=step is not None)
 
 
-def _check_seen(panel: Panel, last: np.ndarray, window: int) -> None:
+def check_seen(panel: Panel, last: np.ndarray, window: int, stacklevel: int = 3) -> None:
     """Raise where no window that ends at a row of ``last`` holds a reading; warn where some do not."""
     there = np.isfinite(panel.values).any((1, 2))
     seen = np.concatenate([[0], there.cumsum()])
@@ -87,7 +87,7 @@ def _check_seen(panel: Panel, last: np.ndarray, window: int) -> None:
         warnings.warn(
             f"{len(blind):,} of {len(last):,} forecasts, the first after {panel.index[blind[0]]}, have no reading in "
             "their window: they are of what is usual alone.",
-            stacklevel=4,
+            stacklevel=stacklevel,
         )
 
 
