@@ -16,6 +16,7 @@ import pandas as pd
 from benchmarks.studies.graph_peers import LEVEL, Found
 
 WINDOW = 4
+#: A network of its own, which is not trained once more.
 _ONE: dict[str, Any] = {"preset": "discovery", "dense_epochs": 0}
 #: What the forecaster of each method is told beside the data. ``"plain"`` and ``"gated"`` are two of the networks that
 #: ``"discovery"`` chooses among, taken whatever their validation loss.

@@ -229,11 +229,8 @@ class Forecaster(BaseEstimator):
             TypeError: If an argument has the wrong type.
             ValueError: If an argument is out of range, or the readings cannot be used; the message says where.
         """
-        from .training import (
-            Choice,
-            loss_weights,
-            train_networks,
-        )  # here, for it brings in Lightning
+        # Here, for it brings in Lightning.
+        from .training import Choice, loss_weights, train_networks
 
         horizon = self._check_arguments()
         readings, past, future, static = as_tables(readings, past, future, static)
