@@ -158,7 +158,8 @@ def test_ours_is_a_forecaster_whose_edges_are_tested_on_unseen_steps(monkeypatch
     found, forecast = graph_ours.learn(method, system.series, 320)
     assert seen["preset"] == "discovery"
     assert (seen["gate"] is not None) == (method == "gated")
-    assert json.loads(found.network) == {"latent_layers": 1, "gate": method == "gated"}
+    taken = {"latent_layers": 1, "gate": method == "gated", "dense_epochs": 0}
+    assert json.loads(found.network) == taken
     tested = seen["tested"]
     assert len(tested) == 40 + 80  # what chose the epoch, and what comes after
     for node in range(5):  # scaled, otherwise the last readings
@@ -193,7 +194,8 @@ def test_the_networks_that_were_taken_have_a_column():
     run |= {"nodes": 50, "edges": 100, "found": 100, "mse": None, "floor": None, "variance": 1.0}
     run |= {"seconds": 1.0, "peak_mib": 1.0}
     taken = [{"latent_layers": 2, "gate": True}, {"latent_layers": 1, "gate": False}]
-    runs = [{**run, "seed": seed, "network": taken[seed % 2]} for seed in range(3)]
+    taken.append({"latent_layers": 1, "gate": False, "dense_epochs": 3})
+    runs = [{**run, "seed": seed, "network": taken[seed % 3]} for seed in range(4)]
     assert "Network" not in graph_systems._table([{**run, "seed": 0}])
     heads, _, cells, other = (
         line.split(" | ")
@@ -201,7 +203,7 @@ def test_the_networks_that_were_taken_have_a_column():
             [*runs, {**run, "method": "ridge", "seed": 0}]
         ).splitlines()
     )
-    assert cells[heads.index("Network")] == "1 (1); 2, gated (2)"
+    assert cells[heads.index("Network")] == "1 (1); 1, dense start (1); 2, gated (2)"
     assert other[heads.index("Network")] == "\N{EN DASH}"
 
 
