@@ -13,7 +13,7 @@ from tsl_latentgnn.graphs import edge_test
 import numpy as np
 import pandas as pd
 
-from benchmarks.studies.graph_peers import LEVEL, Found
+from benchmarks.studies.graph_peers import LEVEL, VALIDATION, Found
 
 WINDOW = 4
 #: A network of its own, which is not trained once more.
@@ -28,8 +28,6 @@ OURS: dict[str, dict[str, Any]] = {
 }
 #: Windows that are tested together.
 _BATCH = 64
-#: Share of the steps before the test part that choose the epoch.
-_VALIDATION = 0.125
 
 
 def learn(method: str, series: np.ndarray, start: int, seed: int = 0) -> tuple[Found, np.ndarray]:
@@ -55,7 +53,7 @@ def learn(method: str, series: np.ndarray, start: int, seed: int = 0) -> tuple[F
         horizon=1,
         window=WINDOW,
         likelihood="gaussian",
-        val_size=_VALIDATION,
+        val_size=VALIDATION,
         profile=False,
         seed=seed,
         accelerator="cpu",
@@ -64,7 +62,7 @@ def learn(method: str, series: np.ndarray, start: int, seed: int = 0) -> tuple[F
     ).fit(frame.iloc[:start])
     model = forecaster.model_
     inputs = model.recipe.series(read_panel(frame, like=model.recipe))
-    unseen = np.arange(start - round(_VALIDATION * start) - 1, len(series) - 1)
+    unseen = np.arange(start - round(VALIDATION * start) - 1, len(series) - 1)
     windows = Windows(inputs, unseen, WINDOW, 1)
     test = edge_test(model.network, windows.loader(_BATCH), fdr=LEVEL)
     scores, edges = np.full((2, len(names), len(names)), -1.0)

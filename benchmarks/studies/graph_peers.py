@@ -24,6 +24,8 @@ from benchmarks.studies.correlations import (
 #: Largest order of an autoregression.
 LARGEST_ORDER = 4
 LEVEL = 0.05
+#: Share of the steps before the test part that choose the epoch of a network.
+VALIDATION = 0.125
 
 
 class Found(NamedTuple):

@@ -29,7 +29,7 @@ from tsl.nn.layers.graph_convs.adaptive_graph_conv import AdaptiveGraphConv
 from tsl.nn.models import AGCRNModel, GraphWaveNetModel
 
 from benchmarks.settings import CONFIG_DIR
-from benchmarks.studies.graph_peers import LEVEL, Found
+from benchmarks.studies.graph_peers import LEVEL, VALIDATION, Found
 from benchmarks.studies.learned_graphs import learned_adjacency
 
 #: Each with the values of its file in ``config/model``, which are those of tsl's traffic example.
@@ -37,8 +37,6 @@ MODELS = {"gwnet": GraphWaveNetModel, "agcrn": AGCRNModel}
 #: What the receptive field of Graph WaveNet holds, but for one step.
 WINDOW = 12
 EPOCHS, PATIENCE, BATCH = 100, 15, 32
-#: Share of the steps before the test part that choose the epoch.
-VALIDATION = 0.125
 #: Largest lag of the autocovariances, as :func:`~tsl_latentgnn.graphs.edge_test` has it one step ahead.
 _LAG = 2
 
