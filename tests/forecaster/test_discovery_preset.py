@@ -70,6 +70,8 @@ def test_settings_of_the_preset():
     assert chosen.dense_epochs == 0
     assert with_dense_epochs(chosen).dense_epochs == int(0.3 * chosen.epochs) > 1
     assert choose_settings((50, 1), 4, 1400, "discovery", dense_epochs=2).dense_epochs == 2
+    # Of chosen sources, the scores of all pairs are to be learned first.
+    assert choose_settings((50, 1), 4, 1400, "discovery", k_neighbors=4).dense_epochs == 1
     assert choose_settings((50, 1), 4, 1400, "discovery", batch_size=64).batch_size == 64
     assert "all sources of each sensor" in fitted.settings_.summary()
     assert fitted.model_.network.graph_encoder.convs[0].learner.signed

@@ -100,8 +100,8 @@ class Forecaster(BaseEstimator):
         batch_size (int, optional): Windows of an optimizer step. (default: by the readings, as for the next ones)
         epochs (int, optional): Epochs at most.
         dense_epochs (int, optional): The first of them, in which all pairs of sensors learn a weight; only then are
-            sources chosen, or weights shrunk to zero. (default: one, of more than 2,000 sensors none; for
-            ``"discovery"`` see ``preset``)
+            sources chosen, or weights shrunk to zero. (default: one, of more than 2,000 sensors or where all
+            are sources none; for ``"discovery"`` see ``preset``)
         patience (int, optional): Epochs without improvement after which the training ends.
         lr (float, optional): Largest learning rate.
         k_neighbors (int, optional): Sources of each sensor, itself included.

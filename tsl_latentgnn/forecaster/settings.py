@@ -151,6 +151,9 @@ def choose_settings(
         steps = int(least * (GATED_STEPS if gated else 1))
     epoch_steps = int(np.clip(training // batch, 1, steps // MIN_EPOCHS))
     epochs = int(fixed.get("epochs", np.clip(steps // epoch_steps, 1, 100)))
+    k_neighbors = None if discovery else min(8, nodes)
+    # Where all are sources, none is to be chosen.
+    choosing = fixed.get("k_neighbors", k_neighbors) is not None
     chosen = {
         "window": window,
         "batch_size": batch,
@@ -158,9 +161,9 @@ def choose_settings(
         "epoch_steps": epoch_steps,
         "patience": max(5, epochs // 2),
         "lr": GATED_LR if discovery and gated else LR,
-        "k_neighbors": None if discovery else min(8, nodes),
+        "k_neighbors": k_neighbors,
         "static": "full" if discovery or nodes <= FULL_STATIC else 16,
-        "dense_epochs": 0 if discovery or nodes > DENSE_SENSORS else 1,
+        "dense_epochs": 1 if choosing and nodes <= DENSE_SENSORS else 0,
         "scaling": "sensor",
     }
     return Settings(**{**chosen, **fixed})  # type: ignore[arg-type]
