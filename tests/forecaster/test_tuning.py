@@ -19,6 +19,7 @@ optuna = pytest.importorskip("optuna", minversion="4.0")
 from tsl_latentgnn import Forecaster  # noqa: E402
 from tsl_latentgnn.__main__ import main  # noqa: E402
 from tsl_latentgnn.forecaster import tuning  # noqa: E402
+from tsl_latentgnn.forecaster.panel import read_panel  # noqa: E402
 from tsl_latentgnn.forecaster.tuning import best_of, tune  # noqa: E402
 
 from optuna.trial import TrialState  # noqa: E402
@@ -113,7 +114,11 @@ def test_a_trial_of_a_graph_that_is_to_be_read_trains_one_network(monkeypatch):
     assert study.trials[0].value == pytest.approx(tried[0].val_loss.iloc[0])
     best = best_of(searched, study)
     assert best.model_kwargs["gate"] in (False, True)
-    assert best.dense_epochs in (0, 4)
+    assert best.dense_epochs == 0  # of one epoch
+    panel = read_panel(small_table())
+    for epochs, dense in ((4, [0]), (5, [0, 4]), (None, [0, 4])):
+        searched.set_params(epochs=epochs)
+        assert tuning._choices(searched, panel)["dense_epochs"] == dense
 
 
 @pytest.mark.parametrize("storage", ["sqlite:///study.db", "study.log"])

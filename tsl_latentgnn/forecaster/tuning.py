@@ -30,12 +30,14 @@ from .forecaster import MIN_WINDOWS, Forecaster
 from .panel import Panel, read_panel
 from .recipe import duration
 from .settings import LR as DEFAULT_LR
-from .settings import default_window, validation_share
+from .settings import MIN_EPOCHS, default_window, validation_share
 
 #: Epochs before which no trial is ended, and trials that all others are compared with.
 WARMUP_EPOCHS, STARTUP_TRIALS = 5, 4
 #: Range of the learning rate, which is searched on a logarithmic scale.
 LR = (1e-3, 2e-2)
+#: Dense epochs of a graph that is to be read, where it has some.
+DENSE = 4
 #: Settings that are arguments of the forecaster; the others are those of its network.
 _OWN = ("window", "k_neighbors", "lr", "dense_epochs")
 #: Arguments that change how a training runs, not what it learns.
@@ -69,7 +71,7 @@ def tune(
     ``dropout``        0, 0.1, 0.2 or 0.3
     ``latent_layers``  1, 2 or 3
     ``gate``           with ``preset="discovery"``: with or without
-    ``dense_epochs``   with ``preset="discovery"``: 0 or 4
+    ``dense_epochs``   with ``preset="discovery"``: 0 or 4, of no more epochs than that 0
     =================  ==========================================================================================
 
     ``scaling`` is not: it is the unit of the loss, so that losses of two scalings cannot be compared. The first trial
@@ -212,10 +214,13 @@ def _choices(forecaster: Forecaster, panel: Panel) -> dict[str, Sequence[Any]]:
         "latent_layers": [1, 2, 3],
     }
     if forecaster.preset == "discovery":  # of which each trial trains one network, not all
+        epochs = forecaster.epochs
+        epochs = MIN_EPOCHS if epochs is None else check_int("epochs", epochs, 1)
         choices |= {
             "k_neighbors": [None, *choices["k_neighbors"]],
             "gate": [False, True],
-            "dense_epochs": [0, 4],
+            # Of fewer epochs, none would be left to shrink weights.
+            "dense_epochs": [0, DENSE] if epochs > DENSE else [0],
         }
     given = forecaster.model_kwargs or {}
     fixed = {*given, *(key for key in _OWN if getattr(forecaster, key) is not None)}
